@@ -1,0 +1,52 @@
+# What a user types; the pipeline itself is dvc.yaml. `make` alone lists the targets.
+
+# The first Python on the PATH that TensorFlow's pinned release is built for.
+SERVES := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SERVES)' 2>/dev/null && echo $$python && break; done)
+endif
+
+VENV := .venv/.installed
+DEVELOPMENT := .venv/.installed-dev
+
+# As after `. .venv/bin/activate`: the stages' `python` is the one that the packages are for.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+unexport PYTHONHOME PYTHONPATH
+
+.PHONY: help quickstart repro test lint lock
+help:
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no downloads
+	@tools/quickstart
+
+repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
+	dvc repro
+
+test: $(DEVELOPMENT)  ## all tests
+	pytest
+
+lint: $(DEVELOPMENT)  ## ruff and mypy
+	ruff check
+	ruff format --check
+	mypy
+
+lock: $(DEVELOPMENT)  ## compile requirements*.txt anew from requirements*.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet requirements.in -o requirements.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet requirements-dev.in -o requirements-dev.txt
+
+$(VENV): requirements.txt
+	@$(or $(PYTHON),false) -c '$(SERVES)' 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 is\
+	 needed$(if $(PYTHON), and $(PYTHON) is none of them); name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into .venv: a minute or two, this once"
+	@$(PYTHON) -m venv .venv
+	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(DEVELOPMENT): $(VENV) requirements-dev.txt
+	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,55 @@
+"""Stage evaluate: the test error, the predictions behind it, and pictures of both."""
+
+import json
+from pathlib import Path
+
+from stages.parts.arrays import load_split
+from stages.parts.bad_input import explained
+from stages.parts.learning import read_curves
+from stages.parts.network import load_network
+from stages.parts.parameters import read_parameters
+from stages.parts.pictures import confusion, digits, learning_curves, save
+from stages.parts.replacing import replacing
+from stages.parts.scores import confusion_counts, predictions, scores, worst_mistakes
+
+NORMALIZED = Path("data/normalized")
+MODEL = Path("models/handwritten_digit.h5")
+TRAINING = Path("metrics/train")
+METRICS = Path("metrics/evaluate.json")
+PLOTS = Path("plots")
+
+
+def main() -> None:
+    parameters = read_parameters()
+    confidence = parameters.evaluate.confidence
+    x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
+    curves = read_curves(TRAINING)
+    network = load_network(MODEL)
+
+    probabilities = network.predict(x, batch_size=1_000, verbose=0)  # (n, 10)
+    result = scores(probabilities, y, confidence)
+    table = predictions(probabilities, y)
+    worst = worst_mistakes(table, parameters.evaluate.worst)
+
+    with replacing(PLOTS / "predictions.csv") as partial:
+        table.to_csv(partial, index=False)
+    save(confusion(confusion_counts(table)), PLOTS / "confusion.png")
+    captions = [
+        f"{row.actual} → {row.predicted}, {row.confidence:.0%}" for row in worst.itertuples()
+    ]
+    title = f"{len(worst)} of {result['mistakes']} mistakes, the surest first: actual → predicted"
+    save(digits(x[worst.index], captions, title), PLOTS / "mistakes.png")
+    save(learning_curves(curves), PLOTS / "learning_curves.png")
+    # Last: where the metrics are new, the pictures are.
+    with replacing(METRICS) as partial:
+        partial.write_text(json.dumps(result, indent=2) + "\n")
+    print(
+        f"Baseline Error: {result['baseline_error']:.2f}% ({100 * confidence:g}% interval "
+        f"{result['baseline_error_low']:.2f}–{result['baseline_error_high']:.2f}, "
+        f"{result['mistakes']:,} of {result['test_images']:,})"
+    )
+
+
+if __name__ == "__main__":
+    with explained():
+        main()

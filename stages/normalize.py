@@ -1,0 +1,49 @@
+"""Stage normalize: images as scaled float32, split into training, validation and test."""
+
+from pathlib import Path
+
+import numpy as np
+
+from stages.parts.arrays import load_split, save_arrays
+from stages.parts.bad_input import explained
+from stages.parts.parameters import read_parameters
+from stages.parts.pictures import digits, save
+from stages.parts.scaling import Scaling
+from stages.parts.splitting import held_out
+
+RAW = Path("data/raw")
+NORMALIZED = Path("data/normalized")
+SAMPLES = Path("plots/samples.png")
+
+
+def main() -> None:
+    parameters = read_parameters()
+    x, y = load_split(RAW, "train", "uint8")  # (n, 28, 28), (n,)
+    x_test, y_test = load_split(RAW, "test", "uint8")
+
+    validation = held_out(y, parameters.normalize.validation)
+    x_train, y_train = x[~validation], y[~validation]
+    scaling = Scaling.fit(parameters.normalize.scaling, x_train)
+
+    save_arrays(
+        NORMALIZED,
+        {
+            "scaling": np.array(scaling),  # (2,): offset and divisor
+            "x_train": scaling(x_train),
+            "y_train": y_train,
+            "x_validation": scaling(x[validation]),
+            "y_validation": y[validation],
+            "x_test": scaling(x_test),
+            "y_test": y_test,
+        },
+    )
+    first = digits(x_train[:25], [str(label) for label in y_train[:25]], "First training digits")
+    save(first, SAMPLES)
+    print(
+        f"{len(y_train):,} images to train, {validation.sum():,} held out, {len(y_test):,} to test"
+    )
+
+
+if __name__ == "__main__":
+    with explained():
+        main()

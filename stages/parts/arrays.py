@@ -1,0 +1,98 @@
+"""A data set on disk: a folder of .npy files, x_* images and y_* labels, with their checksums.
+
+`numpy.save` writes the same bytes for the same array, and its files can be memory-mapped.
+SHA256SUMS, in the format of `sha256sum`, ties the files of a folder together.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.parts.bad_input import BadInput
+from stages.parts.replacing import replacing
+
+CLASSES = 10
+SIDE = 28
+SUMS = "SHA256SUMS"
+
+Array = npt.NDArray[Any]
+
+
+def save_arrays(folder: Path, arrays: Mapping[str, Array]) -> None:
+    """Replaces a folder by one that holds each array as `name`.npy, and their checksums."""
+    with replacing(folder) as partial:
+        partial.mkdir()
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array, allow_pickle=False)
+        sums = [f"{sha256(partial / f'{name}.npy')}  {name}.npy\n" for name in arrays]
+        (partial / SUMS).write_text("".join(sums))
+
+
+def load_split(folder: Path, split: str, dtype: npt.DTypeLike) -> tuple[Array, Array]:
+    """Reads the images and labels of one split, and checks that they are what was saved.
+
+    Args:
+        folder: a folder written by `save_arrays`.
+        split: train, validation or test.
+        dtype: what the images must be, uint8 or float32.
+
+    Returns:
+        The images, of that dtype and shape (n, 28, 28), memory-mapped, and the labels,
+        uint8 of shape (n,).
+
+    Raises:
+        BadInput: a file is missing, damaged, or of another type or shape; there are not as
+            many labels as images; a label is no digit; or a checksum does not agree.
+    """
+    x_path, y_path = folder / f"x_{split}.npy", folder / f"y_{split}.npy"
+    x = load_array(x_path, dtype, (SIDE, SIDE))
+    y = load_array(y_path, np.uint8, ())
+    if len(x) != len(y):
+        raise damaged(y_path, f"has {len(y)} labels for {len(x)} images")
+    if y.size and y.max() >= CLASSES:
+        raise damaged(y_path, f"holds the label {y.max()}; labels go from 0 to {CLASSES - 1}")
+    return x, np.array(y)
+
+
+def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) -> Array:
+    """Memory-maps one array of n items, and checks its items' type and shape and its checksum.
+
+    Raises:
+        BadInput: the file is missing, damaged or of another type or shape.
+    """
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing; dvc repro makes it") from None
+    except (ValueError, EOFError, OSError) as problem:
+        raise damaged(path, f"cannot be read ({problem})") from None
+    expected = f"{np.dtype(dtype)} of shape {('n', *item_shape)}".replace("'", "")
+    if array.dtype != dtype or array.ndim == 0 or array.shape[1:] != item_shape:
+        raise damaged(path, f"holds {array.dtype} of shape {array.shape}, not {expected}")
+    if checksums(path.parent / SUMS).get(path.name) != sha256(path):
+        raise damaged(path, f"is not what was saved: its SHA-256 is not the one in {SUMS}")
+    return array
+
+
+def checksums(path: Path) -> dict[str, str]:
+    """Reads a SHA256SUMS file: file name to hexadecimal digest."""
+    try:
+        lines = path.read_text().splitlines()
+        return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing; dvc repro makes it") from None
+    except ValueError:
+        raise damaged(path, "is no list of checksums") from None
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damaged(path: Path, problem: str) -> BadInput:
+    return BadInput(f"{path} {problem}; remove {path.parent} and run dvc repro")

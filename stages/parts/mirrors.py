@@ -1,0 +1,147 @@
+"""Where MNIST's bytes come from: mirrors, tried in turn, none of them trusted.
+
+What counts as MNIST is pinned in datasets.py; a copy that differs from it is refused.
+"""
+
+import hashlib
+import io
+import os
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+
+import aiohttp
+import fsspec
+
+from stages.parts.bad_input import BadInput
+from stages.parts.datasets import PinnedFile
+from stages.parts.progress import Progress
+
+PUBLIC_MIRRORS = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+)
+# Seconds. A mirror that never answers costs at most PATIENCE and one more attempt, so three of
+# them are given up within a minute.
+TIMEOUT = aiohttp.ClientTimeout(total=600, connect=4, sock_connect=4, sock_read=5)
+PATIENCE = 8
+PAUSES = (0.5, 1.0, 2.0)
+
+
+class Refused(Exception):
+    """A mirror's copy that cannot be used; the message says why. No retry would help."""
+
+
+class Unzipped(io.RawIOBase):
+    """A file that unzips what is written to it, and refuses more than `limit` bytes."""
+
+    def __init__(self, limit: int, progress: Progress) -> None:
+        self.content = bytearray()
+        self.unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # | 16: gzip
+        self.limit = limit
+        self.progress = progress
+
+    def write(self, chunk: bytes) -> int:  # type: ignore[override]
+        # A byte more than may come, to tell that there is more.
+        piece = self.unzip.decompress(chunk, self.limit + 1 - len(self.content))
+        self.content += piece
+        self.progress.advance(len(piece))
+        if len(self.content) > self.limit:
+            raise Refused(f"larger than the {self.limit:,} bytes it may be")
+        return len(chunk)
+
+
+def mirrors() -> list[str]:
+    """The mirrors in the order to try: MNIST_MIRROR where it is set, then the public ones."""
+    own = os.environ.get("MNIST_MIRROR")
+    return [own, *PUBLIC_MIRRORS] if own else list(PUBLIC_MIRRORS)
+
+
+def fetch(files: Sequence[PinnedFile], mirrors: Sequence[str]) -> list[bytes]:
+    """Fetches files, each from the first mirror that has it as it is pinned.
+
+    Args:
+        files: what to fetch; a mirror holds each gzipped, as `name`.gz.
+        mirrors: directories, or file:, http: or https: URLs.
+
+    Returns:
+        The uncompressed content of each file, of the pinned size and SHA-256.
+
+    Raises:
+        BadInput: no mirror has one of the files; the message says what each one answered.
+    """
+    contents = []
+    order = list(mirrors)
+    with Progress("MNIST", sum(file.size for file in files), "B") as progress:
+        for file in files:
+            reasons = {}
+            for mirror in list(order):
+                try:
+                    contents.append(fetch_patiently(location(mirror, file), file, progress))
+                    progress.step(f"{file.name} ({file.size:,} bytes)")
+                    break
+                except Refused as problem:
+                    reasons[mirror] = problem
+                    print(f"{location(mirror, file)}: {problem}", file=sys.stderr)
+                    # The other files are asked of it last.
+                    order.remove(mirror)
+                    order.append(mirror)
+            else:
+                raise BadInput(
+                    f"MNIST cannot be downloaded: no mirror has {file.name}.gz as it should be.\n"
+                    + "".join(f"  {mirror}: {reasons[mirror]}\n" for mirror in mirrors)
+                    + "Set MNIST_MIRROR to a directory or URL with the four files, "
+                    "or go without: make quickstart"
+                )
+    return contents
+
+
+def location(mirror: str, file: PinnedFile) -> str:
+    return f"{mirror.rstrip('/')}/{file.name}.gz"
+
+
+def fetch_patiently(url: str, file: PinnedFile, progress: Progress) -> bytes:
+    """Fetches one file from one mirror, again after growing pauses where that can help.
+
+    Raises:
+        Refused: the mirror does not have it as it is pinned.
+    """
+    started = time.monotonic()
+    for pause in (*PAUSES, None):
+        sink = Unzipped(file.size, progress)
+        try:
+            filesystem, path = fsspec.url_to_fs(
+                url, client_kwargs={"timeout": TIMEOUT, "trust_env": True}
+            )
+            filesystem.get_file(path, sink, chunk_size=2**16)
+            return checked(sink, file)
+        except Refused as problem:
+            reason, again = str(problem), False
+        except aiohttp.ClientResponseError as problem:
+            # The server has understood and says no, or (from 500) has a fault of its own.
+            reason, again = f"HTTP status {problem.status}", problem.status >= 500
+        except (FileNotFoundError, NotADirectoryError):
+            reason, again = "not found", False
+        except TimeoutError:
+            reason, again = "no answer in time", True
+        except (aiohttp.ClientError, OSError) as problem:
+            reason, again = str(problem) or type(problem).__name__, True
+        except zlib.error:
+            reason, again = "not a gzip file, or a damaged one", False
+        except (ValueError, ImportError) as problem:
+            reason, again = str(problem), False
+        progress.advance(-len(sink.content))
+        if not again or pause is None or time.monotonic() - started > PATIENCE:
+            raise Refused(reason)
+        time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def checked(sink: Unzipped, file: PinnedFile) -> bytes:
+    """The content of a file that has arrived, if it is what is pinned; else raises Refused."""
+    if not sink.unzip.eof:
+        raise Refused(f"ends early, after {len(sink.content):,} of {file.size:,} bytes")
+    if len(sink.content) != file.size or hashlib.sha256(sink.content).hexdigest() != file.sha256:
+        raise Refused("its content is not the one pinned in stages/parts/datasets.py")
+    return bytes(sink.content)

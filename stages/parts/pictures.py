@@ -1,0 +1,92 @@
+"""Pictures for people: digits in a grid, a confusion matrix, learning curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Not pyplot, which would cost half a second and keep every figure alive.
+from matplotlib.figure import Figure
+
+from stages.parts.replacing import replacing
+
+# Two colours of Okabe and Ito's palette, which the colour-blind can tell apart.
+BLUE, ORANGE = "#0072B2", "#D55E00"
+Array = npt.NDArray[Any]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG file, without the version of matplotlib that it would hold."""
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
+
+
+def digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
+    """Draws digits in a square grid, as ink on paper, each with a caption.
+
+    Args:
+        images: shape (n, 28, 28), any scale: each image is drawn from its least to its
+            greatest value.
+        captions: n of them.
+        title: stands above the grid.
+    """
+    side = max(1, int(np.ceil(np.sqrt(len(images)))))
+    figure = Figure(figsize=(1.1 * side + 0.4, 1.3 * side + 0.5), layout="constrained")
+    if title:
+        figure.suptitle(title)
+    for place, axes in enumerate(np.ravel(figure.subplots(side, side))):
+        axes.axis("off")
+        if place < len(images):
+            axes.imshow(images[place], cmap="gray_r")
+            axes.set_title(captions[place], fontsize=10)
+    return figure
+
+
+def confusion(counts: Array) -> Figure:
+    """Draws a confusion matrix in which the mistakes can be told apart.
+
+    Args:
+        counts: whole numbers of shape (10, 10); counts[i, j] images of the digit i were taken
+            for a j. The diagonal, two orders of magnitude above the rest, gets no colour.
+    """
+    mistakes = counts * (1 - np.eye(len(counts), dtype=int))
+    figure = Figure(figsize=(6.4, 6), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(mistakes, cmap="Oranges")
+    for (actual, predicted), count in np.ndenumerate(counts):
+        right = actual == predicted
+        dark = not right and count > 0.6 * mistakes.max()
+        axes.text(
+            predicted,
+            actual,
+            str(count) if count else "·",
+            ha="center",
+            va="center",
+            color="white" if dark else BLUE if right else "black",
+            weight="bold" if right else "normal",
+        )
+    ticks = range(len(counts))
+    axes.set(xticks=ticks, yticks=ticks, xlabel="predicted digit", ylabel="actual digit")
+    axes.set_title(f"{mistakes.sum():,} mistakes in {counts.sum():,} test images")
+    return figure
+
+
+def learning_curves(curves: Mapping[str, Mapping[str, Array]]) -> Figure:
+    """Draws loss and accuracy against epochs, a panel each.
+
+    Args:
+        curves: for `loss` and for `accuracy`, the name of each line and its value after each
+            epoch, of shape (epochs,).
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, (metric, lines) in zip(figure.subplots(1, 2), curves.items(), strict=True):
+        for (name, values), colour, marker in zip(lines.items(), (BLUE, ORANGE), "os", strict=True):
+            epochs = np.arange(1, len(values) + 1)
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=4, label=name)
+        axes.set(xlabel="epoch", ylabel=metric)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure

@@ -1,0 +1,38 @@
+"""How pixels from 0 to 255 become the numbers that the network sees."""
+
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Scaling(NamedTuple):
+    """Maps a pixel x to (x - offset) / divisor."""
+
+    offset: float
+    divisor: float
+
+    @classmethod
+    def fit(cls, name: Literal["unit", "standard"], x_train: npt.NDArray[np.uint8]) -> Self:
+        """The scaling of that name for the training images.
+
+        Args:
+            name: `unit` maps 0..255 to 0..1; `standard` maps the training pixels, all taken
+                together, to mean 0 and variance 1.
+            x_train: uint8 of shape (n, 28, 28).
+        """
+        if name == "unit":
+            return cls(offset=0.0, divisor=255.0)
+        # From whole numbers, so that no order of summation can change a bit.
+        counts = np.bincount(x_train.ravel(), minlength=256)
+        pixels = np.arange(256)
+        mean = int(counts @ pixels) / x_train.size
+        variance = int(counts @ pixels**2) / x_train.size - mean**2
+        return cls(offset=mean, divisor=float(np.sqrt(variance)))
+
+    def __call__(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Scales pixels of any shape, uint8 or a float between two of them, to float32."""
+        scaled = x.astype(np.float32)
+        scaled -= np.float32(self.offset)
+        scaled /= np.float32(self.divisor)
+        return scaled
