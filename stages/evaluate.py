@@ -24,7 +24,7 @@ def main() -> None:
     confidence = parameters.evaluate.confidence
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
     curves = read_curves(TRAINING)
-    network = load_network(MODEL)
+    network, _ = load_network(MODEL)
 
     probabilities = network.predict(x, batch_size=1_000, verbose=0)  # (n, 10)
     result = scores(probabilities, y, confidence)

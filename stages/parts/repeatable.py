@@ -1,0 +1,70 @@
+"""TensorFlow, set up so that it gives the same bits again; the only module to import it.
+
+Everything that decides bits and must be set before the import is set here: others take
+`keras` and `tf` from this module. Measured: the last bits of a training depend on the number
+of threads and on the instructions that oneDNN and XLA choose for the processor, and on
+nothing else once the seed is fixed.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# AVX2 is what every x86-64 processor of the last ten years has. Later flags win over what
+# the user has set. Other kinds of processor ignore them.
+os.environ["DNNL_MAX_CPU_ISA"] = "AVX2"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa=AVX2".strip()
+# Otherwise they would change what set_threads sets.
+for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.pop(variable, None)
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # a GPU would add in another order
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # 1: warnings and errors
+
+# What TensorFlow and Keras tell everyone at every start, and nobody can act on here.
+NOISE = (
+    "All log messages before absl::InitializeLog()",
+    "oneDNN custom operations are on",
+    "cuda",
+    "CUDA",
+    "HDF5 file via `model.save()`",
+)
+
+
+def is_noise(line: str) -> bool:
+    return any(noise in line for noise in NOISE)
+
+
+@contextmanager
+def without_noise() -> Iterator[None]:
+    """Holds back what C++ code writes to the standard error, and passes on what is not NOISE."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held_back.seek(0)
+            for line in held_back:
+                if not is_noise(line):
+                    sys.stderr.write(line)
+
+
+with without_noise():
+    import keras
+    import tensorflow as tf
+
+logging.getLogger("absl").addFilter(lambda record: not is_noise(record.getMessage()))
+
+__all__ = ["keras", "set_threads", "tf"]
+
+
+def set_threads(threads: int) -> None:
+    """Sets the number of threads of an operation, 0 for one a core. Only once a process."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
