@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages.parts.arrays import load_split
 from stages.parts.bad_input import explained
-from stages.parts.learning import read_curves
+from stages.parts.history import read_history
 from stages.parts.network import load_network
 from stages.parts.parameters import read_parameters
 from stages.parts.pictures import confusion, digits, learning_curves, save
@@ -23,7 +23,7 @@ def main() -> None:
     parameters = read_parameters()
     confidence = parameters.evaluate.confidence
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
-    curves = read_curves(TRAINING)
+    curves = read_history(TRAINING)
     network, _ = load_network(MODEL)
 
     probabilities = network.predict(x, batch_size=1_000, verbose=0)  # (n, 10)

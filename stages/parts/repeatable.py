@@ -68,3 +68,5 @@ def set_threads(threads: int) -> None:
     """Sets the number of threads of an operation, 0 for one a core. Only once a process."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    with without_noise():
+        tf.config.list_logical_devices()  # looks for a GPU now, and complains now

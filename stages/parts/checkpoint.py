@@ -1,0 +1,79 @@
+"""A training's state after its last whole epoch, so that a killed one goes on from there."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.parts.replacing import replacing
+
+Array = npt.NDArray[Any]
+
+
+class State(NamedTuple):
+    """What a training has come to.
+
+    Attributes:
+        variables: the weights and what the optimizer keeps of each.
+        history: for each epoch so far, what Keras reports of it.
+    """
+
+    variables: list[Array]
+    history: list[dict[str, float]]
+
+
+class Checkpoint:
+    """A file that holds the state of one training, and what that training depends on.
+
+    Args:
+        path: of the file.
+        dependencies: what the training depends on, by name. A state that was saved with
+            others is not used.
+    """
+
+    def __init__(self, path: Path, dependencies: Mapping[str, str]) -> None:
+        self.path = path
+        self.dependencies = dict(dependencies)
+
+    def save(self, state: State) -> None:
+        about = json.dumps({"dependencies": self.dependencies, "history": state.history})
+        arrays = {str(place): array for place, array in enumerate(state.variables)}
+        with replacing(self.path) as partial, partial.open("wb") as file:
+            np.savez(file, about=np.array(about), **arrays)
+
+    def load(self) -> State | None:
+        """The state to go on from, or None; says why where there is one that cannot be used."""
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                about = json.loads(str(file["about"]))
+                variables = [file[str(place)] for place in range(len(file.files) - 1)]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+            print(f"{self.path} is damaged ({problem}): training starts afresh")
+            return None
+        others = [
+            name
+            for name, value in self.dependencies.items()
+            if about["dependencies"].get(name) != value
+        ]
+        if others:
+            print(f"{self.path} is of other {' and '.join(others)}: training starts afresh")
+            return None
+        return State(variables, about["history"])
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """The SHA-256 of the contents of files, in their order."""
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
