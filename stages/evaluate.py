@@ -9,6 +9,7 @@ from stages.parts.history import read_history
 from stages.parts.network import load_network
 from stages.parts.parameters import read_parameters
 from stages.parts.pictures import confusion, digits, learning_curves, save
+from stages.parts.repeatable import set_threads
 from stages.parts.replacing import replacing
 from stages.parts.scores import confusion_counts, predictions, scores, worst_mistakes
 
@@ -24,6 +25,7 @@ def main() -> None:
     confidence = parameters.evaluate.confidence
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
     curves = read_history(TRAINING)
+    set_threads(1)
     network, _ = load_network(MODEL)
 
     probabilities = network.predict(x, batch_size=1_000, verbose=0)  # (n, 10)

@@ -59,13 +59,15 @@ def load_split(folder: Path, split: str, dtype: npt.DTypeLike) -> tuple[Array, A
 
 
 def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) -> Array:
-    """Memory-maps one array of n items, and checks its items' type and shape and its checksum.
+    """Memory-maps one array of n items, and checks its checksum and its items' type and shape.
+
+    The map is copy-on-write: writable for those who ask (DLPack), never to the file.
 
     Raises:
         BadInput: the file is missing, damaged or of another type or shape.
     """
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; dvc repro makes it") from None
     except (ValueError, EOFError, OSError) as problem:

@@ -42,16 +42,17 @@ class Checkpoint:
 
     def save(self, state: State) -> None:
         about = json.dumps({"dependencies": self.dependencies, "history": state.history})
-        arrays = {str(place): array for place, array in enumerate(state.variables)}
+        arrays = {f"variable_{place}": array for place, array in enumerate(state.variables)}
+        arrays["about"] = np.array(about)
         with replacing(self.path) as partial, partial.open("wb") as file:
-            np.savez(file, about=np.array(about), **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
 
     def load(self) -> State | None:
         """The state to go on from, or None; says why where there is one that cannot be used."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
-                variables = [file[str(place)] for place in range(len(file.files) - 1)]
+                variables = [file[f"variable_{place}"] for place in range(len(file.files) - 1)]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:

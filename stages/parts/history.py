@@ -26,7 +26,7 @@ def save_history(folder: Path, epochs: Sequence[Mapping[str, float]]) -> None:
         BadInput: git has no commit yet, without which DVCLive does not start.
     """
     # Here, as half a second is too much for those who only read.
-    from dvclive import Live
+    from dvclive import Live  # type: ignore[attr-defined]
     from scmrepo.exceptions import SCMError
 
     try:

@@ -50,6 +50,8 @@ def save_network(network: Any, scaling: Scaling, path: Path) -> None:
     The scaling it was trained with goes along, as attributes of the file, so that the file
     alone is enough to read a digit.
     """
+    # Whoever loads it can evaluate it or train it on at once, as in the tutorial.
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     with replacing(path) as partial:
         network.save(partial)
         with h5py.File(partial, "r+") as file:

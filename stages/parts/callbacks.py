@@ -1,0 +1,69 @@
+"""What happens after each epoch of a training."""
+
+import math
+from typing import Any
+
+from stages.parts.bad_input import BadInput
+from stages.parts.checkpoint import Checkpoint, State
+from stages.parts.progress import Progress
+from stages.parts.repeatable import keras
+
+
+class StopAtDivergence(keras.callbacks.Callback):  # type: ignore[misc]
+    """Raises BadInput as soon as a loss is no finite number. The first of the callbacks."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(logs[name]):
+                rate = float(self.model.optimizer.learning_rate)
+                raise BadInput(
+                    f"train: {name} is {logs[name]} after epoch {epoch + 1}, so training stops; "
+                    f"try a train.learning_rate below {rate:g}, or normalize.scaling standard"
+                )
+
+
+class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
+    """Saves the state of the training, and goes on from a saved one.
+
+    Attributes:
+        history: for each epoch so far, also of a training that was killed, what Keras reports.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.history: list[dict[str, float]] = []
+
+    def resume(self, model: Any) -> None:
+        """Gives the model the state saved for it, if there is one."""
+        state = self.checkpoint.load()
+        if state:
+            for variable, value in zip(variables(model), state.variables, strict=True):
+                variable.assign(value)
+            self.history = state.history
+
+    def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
+        self.history.append({name: float(value) for name, value in logs.items()})
+        values = [variable.numpy() for variable in variables(self.model)]
+        self.checkpoint.save(State(values, self.history))
+
+
+def variables(model: Any) -> list[Any]:
+    """Everything that training changes: the weights and what the optimizer keeps of each."""
+    return [*model.trainable_variables, *model.optimizer.variables]
+
+
+class ShowProgress(keras.callbacks.Callback):  # type: ignore[misc]
+    """A bar, or a line an epoch."""
+
+    def __init__(self, progress: Progress, epochs: int) -> None:
+        super().__init__()
+        self.progress, self.epochs = progress, epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        self.progress.advance(1)
+        self.progress.step(
+            f"epoch {epoch + 1}/{self.epochs}: loss {logs['loss']:.4f}, "
+            f"accuracy {logs['accuracy']:.4f}, val_loss {logs['val_loss']:.4f}, "
+            f"val_accuracy {logs['val_accuracy']:.4f}"
+        )

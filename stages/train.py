@@ -1,0 +1,69 @@
+"""Stage train: the tutorial's network, from scratch, or on from where it was killed."""
+
+from pathlib import Path
+
+from stages.parts.arrays import SUMS, load_array, load_split
+from stages.parts.bad_input import explained
+from stages.parts.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence
+from stages.parts.checkpoint import Checkpoint, digest
+from stages.parts.compiled_epoch import CompiledEpoch, Permutations
+from stages.parts.history import save_history
+from stages.parts.network import build_network, save_network
+from stages.parts.parameters import read_parameters
+from stages.parts.progress import Progress
+from stages.parts.repeatable import keras, set_threads
+from stages.parts.scaling import Scaling
+
+NORMALIZED = Path("data/normalized")
+MODEL = Path("models/handwritten_digit.h5")
+METRICS = Path("metrics/train")
+CHECKPOINT = Path("checkpoints/train.npz")
+
+
+def main() -> None:
+    parameters = read_parameters()
+    epochs, seed = parameters.train.epochs, parameters.train.seed
+    x, y = load_split(NORMALIZED, "train", "float32")  # (n, 28, 28), (n,)
+    watched = load_split(NORMALIZED, "validation", "float32")
+    if not len(watched[1]):
+        # As the tutorial does. Nothing is selected by it.
+        watched = load_split(NORMALIZED, "test", "float32")
+    scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
+
+    set_threads(parameters.train.threads)
+    network = build_network(parameters.model.hidden_units, seed)
+    model = CompiledEpoch(network, x, y, parameters.train.batch_size)
+    model.compile(keras.optimizers.Adam(parameters.train.learning_rate))
+    checkpoint = Checkpoint(
+        CHECKPOINT,
+        {
+            "data": digest([NORMALIZED / SUMS]),
+            "parameters": f"{parameters.model!r} {parameters.train!r}",
+            "code": digest([Path("requirements.txt"), *sorted(Path("stages").rglob("*.py"))]),
+        },
+    )
+    saving = SaveCheckpoint(checkpoint)
+    saving.resume(model)
+    done = len(saving.history)
+
+    with Progress("training", epochs, " epochs", done) as progress:
+        model.fit(
+            Permutations(len(y), seed, done),
+            initial_epoch=done,
+            epochs=epochs,
+            validation_data=watched,
+            validation_batch_size=len(watched[1]),
+            callbacks=[StopAtDivergence(), saving, ShowProgress(progress, epochs)],
+            shuffle=False,  # Permutations does
+            verbose=0,
+        )
+    save_network(network, scaling, MODEL)
+    save_history(METRICS, saving.history)
+    checkpoint.remove()
+    last = saving.history[-1]
+    print(f"{epochs} epochs: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    with explained():
+        main()
