@@ -23,6 +23,7 @@ quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no download
 	@tools/quickstart
 
 repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
+	@python -m stages.parts.parameters
 	dvc repro
 
 test: $(DEVELOPMENT)  ## all tests

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stages.parts.bad_input import BadInput
+from stages.parts.bad_input import BadInput, explained
 
 PARAMETERS = Path("params.yaml")
 TRAINING_IMAGES = {"mnist": 60_000, "mnist-5k": 4_000}
@@ -138,3 +138,9 @@ def shown(value: object) -> str:
     """The value as it would stand in a YAML file, on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
     return text.removesuffix("...\n").strip()
+
+
+if __name__ == "__main__":
+    # `make repro` asks this first, since DVC removes a stage's outputs before it runs the stage.
+    with explained():
+        read_parameters()
