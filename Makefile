@@ -20,7 +20,7 @@ help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
 quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no downloads
-	@tools/quickstart
+	@python -m tools.quickstart
 
 repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
 	@python -m stages.parts.parameters

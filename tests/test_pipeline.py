@@ -1,0 +1,134 @@
+"""What a person who knows DVC does with the pipeline, by the real `dvc`."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project import ROOT, Project
+
+STAGES = ["download", "normalize", "train", "evaluate"]
+MIRROR = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
+
+# A value other than the tiny project's for each parameter, and the stages that it concerns.
+CHANGES: dict[str, tuple[Any, list[str]]] = {
+    "normalize.scaling": ("standard", STAGES[1:]),
+    "normalize.validation": (500, STAGES[1:]),
+    "model.hidden_units": ([16, 8], STAGES[2:]),
+    "train.epochs": (1, STAGES[2:]),
+    "train.batch_size": (500, STAGES[2:]),
+    "train.learning_rate": (0.01, STAGES[2:]),
+    "train.seed": (7, STAGES[2:]),
+    "train.threads": (2, STAGES[2:3]),  # too tiny to be shared out: the model has the same bits
+    "evaluate.confidence": (0.9, STAGES[3:]),
+    "evaluate.worst": (9, STAGES[3:]),
+}
+
+
+def test_a_clean_copy_runs_to_its_metrics_and_then_has_nothing_to_do(project: Project) -> None:
+    result = json.loads(project.read("metrics/evaluate.json"))
+
+    assert result["test_images"] == 1_000
+    assert 5 < result["baseline_error"] < 60  # a tiny network, but no guesswork
+    assert result["baseline_error_low"] < result["baseline_error"] < result["baseline_error_high"]
+    assert result["baseline_error"] == result["mistakes"] / 10
+    assert project.repro() == ([], [])
+    assert "up to date" in project.dvc("status")
+    assert project.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_parameter_reruns_its_stages_and_back_again_none(project: Project, key: str) -> None:
+    value, concerned = CHANGES[key]
+    section, name = key.split(".")
+    before = project.read("params.yaml")
+    lock = project.read("dvc.lock")
+
+    project.set({section: {name: value}})
+    executed, cached = project.repro()
+    assert executed == concerned
+    assert cached == []
+    assert project.read("dvc.lock") != lock
+
+    (project.folder / "params.yaml").write_text(before)
+    executed, cached = project.repro()
+    assert executed == []
+    assert cached == concerned
+    assert project.read("dvc.lock") == lock
+    assert project.git("status", "--porcelain") == ""
+
+
+@pytest.mark.skipif(not MIRROR.exists(), reason="needs MNIST: set MNIST_MIRROR to a folder")
+def test_another_data_set_reruns_everything_and_back_again_nothing(project: Project) -> None:
+    project.set({"download": {"dataset": "mnist"}, "train": {"batch_size": 500, "epochs": 1}})
+    output = project.run("dvc", "repro", environment={"MNIST_MIRROR": str(MIRROR.resolve())})
+    assert output.count("Running stage") == 4
+    assert json.loads(project.read("metrics/evaluate.json"))["test_images"] == 10_000
+
+    project.git("checkout", "--quiet", "params.yaml")
+    assert project.repro() == ([], STAGES)
+
+
+def test_the_declared_parameters_are_those_of_params_yaml(project: Project) -> None:
+    declared = set(CHANGES) | {"download.dataset"}
+    listed = json.loads(project.dvc("params", "diff", "--all", "--json"))["params.yaml"]
+
+    assert set(listed) == declared
+
+
+def test_forced_again_the_lock_stays_the_same(project: Project) -> None:
+    project.dvc("repro", "--force")
+
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_metrics_differ_between_branches(project: Project) -> None:
+    before = json.loads(project.read("metrics/evaluate.json"))["baseline_error"]
+    project.git("checkout", "--quiet", "-b", "wide")
+    project.set({"model": {"hidden_units": [64]}})
+    project.repro()
+    project.commit("Widen")
+    after = json.loads(project.read("metrics/evaluate.json"))["baseline_error"]
+
+    difference = json.loads(project.dvc("metrics", "diff", "main", "wide", "--json"))
+    change = difference["diff"]["metrics/evaluate.json"]["baseline_error"]
+    assert (change["old"], change["new"]) == (before, after)
+    assert after != before
+    images = project.dvc("plots", "diff", "main", "wide", "--out", "diff")
+    assert "index.html" in images
+    assert len(list((project.folder / "diff").rglob("*confusion.png"))) == 2
+
+
+def test_an_experiment_with_epochs_and_widths(project: Project) -> None:
+    project.dvc("exp", "run", "-n", "one", "-S", "train.epochs=3", "-S", "model.hidden_units=[9,7]")
+
+    row = experiments(project)["one"]
+    assert row["params"]["params.yaml"]["data"]["train"]["epochs"] == 3
+    assert row["params"]["params.yaml"]["data"]["model"]["hidden_units"] == [9, 7]
+    assert row["metrics"]["metrics/train/metrics.json"]["data"]["step"] == 3
+
+
+def test_a_queue_of_four_experiments_run_by_two_workers(project: Project) -> None:
+    project.dvc(
+        *("exp", "run", "--queue"),
+        *("-S", "train.epochs=1,2", "-S", "model.hidden_units=[8,8],[16]"),
+    )
+    project.dvc("queue", "start", "--jobs", "2")
+    while re.search(r"Queued|Running", project.dvc("queue", "status")):
+        time.sleep(1)
+
+    rows = experiments(project).values()
+    errors = [row["metrics"]["metrics/evaluate.json"]["data"]["baseline_error"] for row in rows]
+    assert len(errors) == 4
+    assert all(0 < error < 90 for error in errors)
+
+
+def experiments(project: Project) -> dict[str, Any]:
+    """The experiments that `dvc exp show` lists: name to what it says of them."""
+    (_, baseline) = json.loads(project.dvc("exp", "show", "--json"))
+    rows = [row["revs"][0] for row in baseline["experiments"] or []]
+    return {row["name"]: row["data"] for row in rows}
