@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ class Project:
         output = self.dvc("repro")
         executed = re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
         return executed, re.findall(r"^Stage '(\w+)' is cached", output, re.MULTILINE)
+
+    def wait_for_queue(self) -> None:
+        while re.search(r"Queued|Running", self.dvc("queue", "status")):
+            time.sleep(1)
 
     def set(self, changes: dict[str, dict[str, Any]]) -> None:
         """Changes parameters, given by section and key."""

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +93,7 @@ def test_metrics_differ_between_branches(project: Project) -> None:
     after = json.loads(project.read("metrics/evaluate.json"))["baseline_error"]
 
     difference = json.loads(project.dvc("metrics", "diff", "main", "wide", "--json"))
-    change = difference["diff"]["metrics/evaluate.json"]["baseline_error"]
+    change = difference["metrics/evaluate.json"]["baseline_error"]
     assert (change["old"], change["new"]) == (before, after)
     assert after != before
     images = project.dvc("plots", "diff", "main", "wide", "--out", "diff")
@@ -118,8 +116,7 @@ def test_a_queue_of_four_experiments_run_by_two_workers(project: Project) -> Non
         *("-S", "train.epochs=1,2", "-S", "model.hidden_units=[8,8],[16]"),
     )
     project.dvc("queue", "start", "--jobs", "2")
-    while re.search(r"Queued|Running", project.dvc("queue", "status")):
-        time.sleep(1)
+    project.wait_for_queue()
 
     rows = experiments(project).values()
     errors = [row["metrics"]["metrics/evaluate.json"]["data"]["baseline_error"] for row in rows]

@@ -1,0 +1,134 @@
+"""No epoch is lost to a kill, and the bytes are those of a training that was never killed."""
+
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.project import Project, activated
+
+MODEL = Path("models/handwritten_digit.h5")
+CHECKPOINT = Path("checkpoints/train.npz")
+TRAIN = ("python", "-m", "stages.train")
+LONG: dict[str, dict[str, Any]] = {
+    "model": {"hidden_units": [64]},
+    "train": {"epochs": 60, "batch_size": 32},
+}
+
+
+def start(project: Project) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        TRAIN,
+        cwd=project.folder,
+        env=activated(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def kill_after_epochs(project: Project, number: signal.Signals, epochs: int, pause: float) -> str:
+    """Starts a training and kills it so long after so many more epochs; what it printed."""
+    process = start(project)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        epochs -= line.startswith("epoch ")
+        if epochs <= 0:
+            break
+    time.sleep(pause)
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=60)
+    # The usual status of a process that died of this signal, or it was done before.
+    assert process.returncode in (-number, 0)
+    assert "Traceback" not in rest
+    return "".join(lines) + rest
+
+
+def leftovers(project: Project) -> list[Path]:
+    return [path for path in project.folder.rglob("partial-*") if ".dvc" not in path.parts]
+
+
+@pytest.fixture
+def long_training(project: Project) -> tuple[Project, bytes]:
+    """A project set up for a longer training, and the model that an uninterrupted one gives."""
+    project.set(LONG)
+    project.run(*TRAIN)
+    model = (project.folder / MODEL).read_bytes()
+    assert not (project.folder / CHECKPOINT).exists()
+    (project.folder / MODEL).unlink()
+    return project, model
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(
+    long_training: tuple[Project, bytes],
+) -> None:
+    project, expected = long_training
+    chance = random.Random(11)  # noqa: S311
+    signals = [signal.SIGKILL] * 7 + [signal.SIGTERM] * 2 + [signal.SIGINT] * 2
+    for number in signals:
+        before = epochs_saved(project)
+        output = kill_after_epochs(project, number, chance.randint(1, 4), chance.uniform(0, 0.1))
+        if before:
+            assert f"epoch {before + 1}/60" in output
+            assert "epoch 1/60" not in output
+        assert epochs_saved(project) > before
+        assert not (project.folder / MODEL).exists()
+        if number is not signal.SIGKILL:
+            assert leftovers(project) == []
+    project.run(*TRAIN)
+
+    assert (project.folder / MODEL).read_bytes() == expected
+    assert not (project.folder / CHECKPOINT).exists()
+    assert leftovers(project) == []
+    history = project.read("metrics/train/plots/metrics/validation/loss.tsv").splitlines()
+    assert len(history) == 1 + 60
+
+
+def epochs_saved(project: Project) -> int:
+    path = project.folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    with np.load(path) as file:
+        return str(file["about"]).count("val_loss")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(project: Project) -> None:
+    project.set({"train": {"epochs": 500}})
+    kill_after_epochs(project, signal.SIGKILL, 1, 0)
+    saved = (project.folder / CHECKPOINT).read_bytes()
+
+    project.set({"train": {"epochs": 3}})
+    output = project.run(*TRAIN)
+    assert "checkpoints/train.npz is of other parameters: training starts afresh" in output
+    assert "epoch 1/3" in output
+    fresh = (project.folder / MODEL).read_bytes()
+
+    (project.folder / CHECKPOINT).parent.mkdir(exist_ok=True)
+    (project.folder / CHECKPOINT).write_bytes(saved[: len(saved) // 2])
+    output = project.run(*TRAIN)
+    assert re.search(r"checkpoints/train.npz is damaged \(.*\): training starts afresh", output)
+    assert (project.folder / MODEL).read_bytes() == fresh
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_training(project: Project) -> None:
+    before = (project.folder / MODEL).read_bytes()
+    project.set({"train": {"learning_rate": 1e30, "epochs": 50}})
+    output = project.run(*TRAIN, fails=True)
+
+    assert re.search(
+        r"^train: (val_)?loss is (nan|inf) after epoch \d+, so .* below 1e\+30", output
+    )
+    assert "Traceback" not in output
+    assert (project.folder / MODEL).read_bytes() == before
+    assert leftovers(project) == []
