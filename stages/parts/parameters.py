@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yaml.constructor import ConstructorError
 
 from stages.parts.bad_input import BadInput, explained
 
@@ -66,7 +67,19 @@ class Parameters(Section):
 
 
 class Loader(yaml.SafeLoader):
-    """Reads 1e-3 as the number it is to DVC; YAML 1.1, PyYAML's, takes it for text."""
+    """Reads as DVC does: 1e-3 is a number, and no key may stand twice in a section.
+
+    PyYAML's YAML 1.1 takes 1e-3 for text, and the later of two values silently.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for place, key in enumerate(keys):
+            if key.value in (earlier.value for earlier in keys[:place]):
+                raise ConstructorError(
+                    problem=f"{key.value} is there twice", problem_mark=key.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 Loader.add_implicit_resolver(
@@ -85,14 +98,16 @@ def read_parameters(path: Path = PARAMETERS) -> Parameters:
     """
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506, it is a SafeLoader
-        parameters = Parameters.model_validate(document)
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; git restore {path} brings it back") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise BadInput(f"{path} is not valid YAML: {' '.join(str(problem).split())}") from None
+    # PyYAML lets through what a date, a number or a tag that is none raises: 2001-99-99.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as problem:
+        raise BadInput(f"{path} is not valid YAML: {one_line(str(problem))}") from None
+    try:
+        parameters = Parameters.model_validate(document)
     except ValidationError as problem:
         lines = [explain(error["loc"], error["type"], error["input"]) for error in problem.errors()]
-        raise BadInput("\n".join(f"{path}: {line}" for line in lines)) from None
+        raise BadInput("\n".join(f"{path}: {one_line(line)}" for line in lines)) from None
 
     images = TRAINING_IMAGES[parameters.download.dataset]
     for key, value, low, high in (
@@ -135,9 +150,17 @@ def names(fields: type[BaseModel]) -> str:
 
 
 def shown(value: object) -> str:
-    """The value as it would stand in a YAML file, on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
-    return text.removesuffix("...\n").strip()
+    """The value as it would stand in a YAML file, or the beginning of it."""
+    try:
+        text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
+    except ValueError:
+        return "a number of thousands of digits"  # more than Python writes out
+    text = text.removesuffix("...\n").strip()
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 if __name__ == "__main__":
