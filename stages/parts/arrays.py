@@ -7,6 +7,7 @@ SHA256SUMS, in the format of `sha256sum`, ties the files of a folder together.
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from stages.parts.replacing import replacing
 CLASSES = 10
 SIDE = 28
 SUMS = "SHA256SUMS"
+# What NumPy raises for a damaged file; the last four for a damaged header.
+UNREADABLE = (ValueError, EOFError, OSError, TypeError, OverflowError, SyntaxError, TokenError)
 
 Array = npt.NDArray[Any]
 
@@ -70,7 +73,7 @@ def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) ->
         array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; dvc repro makes it") from None
-    except (ValueError, EOFError, OSError) as problem:
+    except UNREADABLE as problem:
         raise damaged(path, f"cannot be read ({problem})") from None
     expected = f"{np.dtype(dtype)} of shape {('n', *item_shape)}".replace("'", "")
     if array.dtype != dtype or array.ndim == 0 or array.shape[1:] != item_shape:
