@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ import numpy.typing as npt
 from stages.parts.replacing import replacing
 
 Array = npt.NDArray[Any]
+# RuntimeError: the damage makes a part look encrypted, or packed in a way that zipfile lacks.
+DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class State(NamedTuple):
@@ -55,7 +58,7 @@ class Checkpoint:
                 variables = [file[f"variable_{place}"] for place in range(len(file.files) - 1)]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+        except DAMAGED as problem:
             print(f"{self.path} is damaged ({problem}): training starts afresh")
             return None
         others = [
