@@ -10,6 +10,9 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import aiohttp
 import fsspec
@@ -38,16 +41,19 @@ class Unzipped(io.RawIOBase):
 
     def __init__(self, limit: int, progress: Progress) -> None:
         self.content = bytearray()
+        self.received = 0
         self.unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # | 16: gzip
         self.limit = limit
         self.progress = progress
 
     def write(self, chunk: bytes) -> int:  # type: ignore[override]
+        self.received += len(chunk)
         # A byte more than may come, to tell that there is more.
         piece = self.unzip.decompress(chunk, self.limit + 1 - len(self.content))
         self.content += piece
         self.progress.advance(len(piece))
-        if len(self.content) > self.limit:
+        # Zipped it is never much larger, unless something follows it or its header does not end.
+        if len(self.content) > self.limit or self.received > 1.01 * self.limit + 1_024:
             raise Refused(f"larger than the {self.limit:,} bytes it may be")
         return len(chunk)
 
@@ -111,9 +117,7 @@ def fetch_patiently(url: str, file: PinnedFile, progress: Progress) -> bytes:
     for pause in (*PAUSES, None):
         sink = Unzipped(file.size, progress)
         try:
-            filesystem, path = fsspec.url_to_fs(
-                url, client_kwargs={"timeout": TIMEOUT, "trust_env": True}
-            )
+            filesystem, path = located(url)
             filesystem.get_file(path, sink, chunk_size=2**16)
             return checked(sink, file)
         except Refused as problem:
@@ -129,13 +133,26 @@ def fetch_patiently(url: str, file: PinnedFile, progress: Progress) -> bytes:
             reason, again = str(problem) or type(problem).__name__, True
         except zlib.error:
             reason, again = "not a gzip file, or a damaged one", False
-        except (ValueError, ImportError) as problem:
+        except (ValueError, TypeError, ImportError) as problem:  # a URL that is none for fsspec
             reason, again = str(problem), False
         progress.advance(-len(sink.content))
         if not again or pause is None or time.monotonic() - started > PATIENCE:
             raise Refused(reason)
         time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
+
+
+def located(url: str) -> tuple[Any, str]:
+    """The file system that a URL or path is on, and the path there."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        # fsspec would look for a folder named a%20b.
+        url = url2pathname(parts.path)
+    # Some servers take the gzip format for an encoding, which aiohttp would undo.
+    plain = {"auto_decompress": False, "headers": {"Accept-Encoding": "identity"}}
+    kwargs = {"timeout": TIMEOUT, "trust_env": True, **plain}
+    filesystem, path = fsspec.url_to_fs(url, client_kwargs=kwargs)
+    return filesystem, path
 
 
 def checked(sink: Unzipped, file: PinnedFile) -> bytes:
