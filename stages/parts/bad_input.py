@@ -29,7 +29,8 @@ def explained() -> Iterator[None]:
         sys.exit(str(problem))
     except OSError as problem:
         where = f"{problem.filename}: " if problem.filename else ""
-        sys.exit(f"{where}{problem.strerror or problem}")
+        # NumPy says no more than "3136000 requested and 3035008 written".
+        sys.exit(f"{where}{problem.strerror or f'{problem} (is the disk full?)'}")
     except KeyboardInterrupt:
         die_of(signal.SIGINT)
     except Terminated:
