@@ -1,0 +1,190 @@
+"""How a stage ends when something is wrong, in real processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+# What a stage looks like.
+FRAME = """
+import os, pathlib, sys, time
+from stages.parts.bad_input import BadInput, explained
+from stages.parts.replacing import replacing
+with explained():
+"""
+
+
+def script(body: str) -> list[str]:
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    return [sys.executable, "-c", FRAME + lines]
+
+
+def run(
+    command: list[str], folder: Path, before: object = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        preexec_fn=before,  # type: ignore[arg-type]
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_nothing_wrong(tmp_path: Path) -> None:
+    result = run(script("print('fine')"), tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "fine\n", "")
+
+
+def test_bad_input_is_its_message_and_status_1(tmp_path: Path) -> None:
+    result = run(script("raise BadInput('a is b; it must be c')"), tmp_path)
+    assert (result.returncode, result.stderr) == (1, "a is b; it must be c\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("open('no/such/file')", "no/such/file: No such file or directory"),
+        ("pathlib.Path('file').mkdir()", "file: File exists"),
+        ("open('/dev/full', 'w', buffering=1).write('x\\n')", "No space left on device"),
+        (
+            "raise OSError('3 requested and 2 written')",
+            "3 requested and 2 written (is the disk full?)",
+        ),
+    ],
+)
+def test_a_failure_of_the_file_system_is_a_line(tmp_path: Path, body: str, message: str) -> None:
+    (tmp_path / "file").touch()
+    result = run(script(body), tmp_path)
+    assert (result.returncode, result.stderr) == (1, f"{message}\n")
+
+
+def test_our_own_mistakes_keep_their_traceback(tmp_path: Path) -> None:
+    result = run(script("1 / 0"), tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+HALF_WRITTEN = """
+with replacing(pathlib.Path('output')) as partial:
+    partial.mkdir()
+    (partial / 'half').write_text('ha')
+    print('waiting', flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_once_nothing_half_written_is_left(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output/old").touch()
+    with subprocess.Popen(
+        script(HALF_WRITTEN),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        assert [path.name for path in tmp_path.glob("*/half")] == ["half"]
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == -number  # as a shell and DVC see it
+    assert said == ""
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [
+        "output",
+        "output/old",
+    ]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What the stage needs of the project, and outputs of an earlier run."""
+    shutil.copytree(PROJECT / "stages", tmp_path / "stages")
+    parameters = (PROJECT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(parameters.replace("mnist ", "mnist-5k "))
+    (tmp_path / "data/raw").mkdir(parents=True)
+    (tmp_path / "data/raw/old").write_text("old")
+    return tmp_path
+
+
+DOWNLOAD = [sys.executable, "-m", "stages.download"]
+
+
+def outputs(project: Path) -> list[str]:
+    return sorted(path.name for path in (project / "data").rglob("*"))
+
+
+def test_a_stage_out_of_space_half_way(project: Path) -> None:
+    def small_files_only() -> None:
+        import resource
+
+        # The first of the arrays has 3.1 MB.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    result = run(DOWNLOAD, project, small_files_only)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "(is the disk full?)" in result.stderr or "File too large" in result.stderr
+    assert outputs(project) == ["old", "raw"]
+    assert not (project / "metrics").exists()
+
+    assert run(DOWNLOAD, project).returncode == 0  # there is space again
+    assert "x_train.npy" in outputs(project)
+    assert "old" not in outputs(project)
+
+
+def test_a_stage_on_a_full_disk(project: Path) -> None:
+    """On a real file system of 3 MB, where we may mount one."""
+    mounting = "mount -t tmpfs -o size=3m none data"
+    unshared = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    if shutil.which("unshare") is None or run([*unshared, mounting], project).returncode:
+        pytest.skip("no file system can be mounted here")
+    # The mount is gone with the process, so it has to look itself.
+    look = f'{mounting} && mkdir data/raw && touch data/raw/old && "$@"; echo $?; find data -type f'
+    result = run([*unshared, look, "sh", *DOWNLOAD], project)
+    assert result.stdout.splitlines() == ["1", "data/raw/old"]
+    assert len(result.stderr.splitlines()) == 1
+    assert "(is the disk full?)" in result.stderr or "No space left" in result.stderr
+
+
+@pytest.mark.parametrize("stage", ["download", "normalize"])
+def test_bad_parameters_leave_every_output(project: Path, stage: str) -> None:
+    text = (project / "params.yaml").read_text().replace("epochs: 10", "epochs: -3")
+    (project / "params.yaml").write_text(text)
+    result = run([sys.executable, "-m", f"stages.{stage}"], project)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "params.yaml: train.epochs is -3; it must be a whole number from 1 to 100000\n"
+    )
+    assert outputs(project) == ["old", "raw"]
+
+
+def test_tampered_raw_arrays_stop_normalize(project: Path) -> None:
+    assert run(DOWNLOAD, project).returncode == 0
+    path = project / "data/raw/x_test.npy"
+    content = bytearray(path.read_bytes())
+    content[5_000] ^= 1
+    path.write_bytes(content)
+    result = run([sys.executable, "-m", "stages.normalize"], project)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "data/raw/x_test.npy is not what was saved: its SHA-256 is not the one in SHA256SUMS; "
+        "remove data/raw and run dvc repro\n"
+    )
+    assert not (project / "data/normalized").exists()
+    assert not (project / "plots").exists()

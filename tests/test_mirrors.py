@@ -1,0 +1,507 @@
+"""Against a real server that misbehaves in each way."""
+
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+
+from stages.parts import mirrors as module
+from stages.parts.bad_input import BadInput
+from stages.parts.datasets import MNIST, PinnedFile
+from stages.parts.mirrors import PUBLIC_MIRRORS, fetch, mirrors
+
+PROJECT = Path(__file__).parents[1]
+# Noise, so that zipped it is as large, and arrives in several chunks.
+CONTENT = np.random.default_rng(0).bytes(200_000)
+ZIPPED = gzip.compress(CONTENT)
+FILE = PinnedFile("noise", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+OTHER = PinnedFile("letters", 3, hashlib.sha256(b"abc").hexdigest())
+# Ever the same block of a gzip file of zeros: 1 MB in about 1 kB, as often as one likes.
+packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+BOMB_START = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+BOMB_BLOCK = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers /behaviour/name.gz as `behaviour` does."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+        self.server.requests.append(self.path)
+        with suppress(ConnectionError):  # the other side may have had enough
+            getattr(self, self.path.split("/")[1])()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in ({"Content_Length": str(len(body))} | headers).items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.send(body)
+
+    def send(self, body: bytes) -> None:
+        self.wfile.write(body)
+        self.server.sent += len(body)
+
+    def reset(self) -> None:
+        # Lingering for 0 s makes close() send a reset.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def good(self) -> None:
+        name = self.path.split("/")[-1]
+        body = {"noise.gz": ZIPPED, "letters.gz": gzip.compress(b"abc")}
+        self.answer(200, body[name])
+
+    def labelled(self) -> None:
+        self.answer(200, ZIPPED, Content_Encoding="gzip")
+
+    def chunked(self) -> None:
+        self.answer_in_chunks(f"{len(ZIPPED):x}\r\n".encode() + ZIPPED + b"\r\n0\r\n\r\n")
+
+    def answer_in_chunks(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.send(body)
+
+    def without_length(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.send(ZIPPED)
+
+    def redirected(self) -> None:
+        self.answer(302, b"", Location=self.path.replace("redirected", "good"))
+
+    def missing(self) -> None:
+        self.answer(404, b"no such file")
+
+    def forbidden(self) -> None:
+        self.answer(403, b"not for you")
+
+    def broken(self) -> None:
+        self.answer(500, b"oh")
+
+    def recovering(self) -> None:
+        if self.server.requests.count(self.path) < 3:
+            self.broken()
+        else:
+            self.good()
+
+    def resetting(self) -> None:
+        self.reset()
+
+    def resetting_half_way(self) -> None:
+        self.answer(200, ZIPPED[:100_000], Content_Length=str(len(ZIPPED)))
+        self.reset()
+
+    def resetting_once(self) -> None:
+        if self.server.requests.count(self.path) == 1:
+            self.resetting_half_way()
+        else:
+            self.good()
+
+    def silent(self) -> None:
+        self.server.closing.wait(20)
+
+    def stalling(self) -> None:
+        self.answer(200, ZIPPED[:100_000], Content_Length=str(len(ZIPPED)))
+        self.server.closing.wait(20)
+
+    def trickling(self) -> None:
+        self.answer(200, ZIPPED[:1_000], Content_Length=str(10**8))
+        while not self.server.closing.wait(0.05):
+            self.send(b"\0")
+
+    def going_round(self) -> None:
+        self.answer(302, b"", Location=self.path)
+
+    def page(self) -> None:
+        self.answer(200, b"<!doctype html><title>Log in to the network</title>" * 99)
+
+    def empty(self) -> None:
+        self.answer(200, b"")
+
+    def cut_off(self) -> None:
+        self.answer(200, ZIPPED[:-1_000])
+
+    def cut_off_before_its_length(self) -> None:
+        self.answer(200, ZIPPED[:-1_000], Content_Length=str(len(ZIPPED)))
+
+    def cut_off_between_chunks(self) -> None:
+        self.answer_in_chunks(b"3e8\r\n" + ZIPPED[:1_000] + b"\r\n")
+
+    def unzipped(self) -> None:
+        self.answer(200, CONTENT)
+
+    def bad_checksum(self) -> None:
+        self.answer(200, ZIPPED[:-8] + bytes(8))
+
+    def other_content(self) -> None:
+        self.answer(200, gzip.compress(CONTENT[:-1] + b"!"))
+
+    def shorter_content(self) -> None:
+        self.answer(200, gzip.compress(CONTENT[:-1]))
+
+    def longer_content(self) -> None:
+        self.answer(200, gzip.compress(CONTENT + b"!"))
+
+    def bomb(self) -> None:
+        self.endless(BOMB_START, BOMB_BLOCK)
+
+    def going_on(self) -> None:
+        self.endless(ZIPPED, bytes(2**16))
+
+    def endless_header(self) -> None:
+        # Flag 8: a file name follows, up to a zero byte.
+        self.endless(b"\x1f\x8b\x08\x08" + bytes(6), b"a" * 2**16)
+
+    def endless(self, start: bytes, block: bytes) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.send(start)
+        while not self.server.closing.is_set():
+            self.send(block)
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.closing = threading.Event()
+        self.requests: list[str] = []
+        self.sent = 0
+
+    def mirror(self, behaviour: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{behaviour}"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    running.requests.clear()
+    running.sent = 0
+    return running
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeout = aiohttp.ClientTimeout(total=20, connect=2, sock_connect=2, sock_read=0.5)
+    monkeypatch.setattr(module, "TIMEOUT", timeout)
+    monkeypatch.setattr(module, "PAUSES", (0.01, 0.02, 0.03))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "MNIST_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A directory that is a mirror."""
+    (tmp_path / "a mirror").mkdir()
+    (tmp_path / "a mirror/noise.gz").write_bytes(ZIPPED)
+    return tmp_path / "a mirror"
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "behaviour", ["good", "labelled", "chunked", "without_length", "redirected"]
+)
+def test_ways_to_serve_a_file(server: Server, behaviour: str) -> None:
+    assert fetch([FILE], [server.mirror(behaviour)]) == [CONTENT]
+
+
+@pytest.mark.parametrize(("behaviour", "attempts"), [("recovering", 3), ("resetting_once", 2)])
+def test_a_mirror_that_recovers_is_asked_again(
+    server: Server, behaviour: str, attempts: int
+) -> None:
+    assert fetch([FILE], [server.mirror(behaviour)]) == [CONTENT]
+    assert len(server.requests) == attempts
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason", "attempts"),
+    [
+        ("missing", "not found", 1),
+        ("forbidden", "HTTP status 403", 1),
+        ("broken", "HTTP status 500", 4),
+        ("resetting_half_way", ".*(reset|not completed).*", 4),
+        ("silent", "no answer in time", 4),
+        ("stalling", "no answer in time", 4),
+        ("page", "not a gzip file, or a damaged one", 1),
+        ("empty", "ends early, after 0 of 200,000 bytes", 1),
+        ("cut_off", r"ends early, after 19\d,\d{3} of 200,000 bytes", 1),
+        ("cut_off_before_its_length", ".*not completed.*", 4),
+        ("cut_off_between_chunks", ".*not completed.*", 4),
+        ("unzipped", "not a gzip file, or a damaged one", 1),
+        ("bad_checksum", "not a gzip file, or a damaged one", 1),
+        ("other_content", "its content is not the one pinned in stages/parts/datasets.py", 1),
+        ("shorter_content", "its content is not the one pinned in stages/parts/datasets.py", 1),
+        ("longer_content", "larger than the 200,000 bytes it may be", 1),
+    ],
+)
+def test_a_bad_mirror_is_named_and_the_next_one_serves(
+    server: Server, behaviour: str, reason: str, attempts: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = server.mirror(behaviour)
+    assert fetch([FILE], [bad, server.mirror("good")]) == [CONTENT]
+    assert Counter(server.requests) == {f"/{behaviour}/noise.gz": attempts, "/good/noise.gz": 1}
+    refused, fetched = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(f"{re.escape(bad)}/noise.gz: {reason}", refused)
+    assert fetched == "noise (200,000 bytes), 0 s left"
+
+
+def test_a_mirror_that_resets_is_left(server: Server) -> None:
+    assert fetch([FILE], [server.mirror("resetting"), server.mirror("good")]) == [CONTENT]
+    # aiohttp has a second attempt of its own.
+    assert 4 <= server.requests.count("/resetting/noise.gz") <= 8
+
+
+def test_a_redirect_that_goes_round_is_left(server: Server) -> None:
+    assert fetch([FILE], [server.mirror("going_round"), server.mirror("good")]) == [CONTENT]
+    assert 1 < server.requests.count("/going_round/noise.gz") <= 12
+
+
+@pytest.mark.parametrize("behaviour", ["bomb", "going_on", "endless_header"])
+def test_what_does_not_end_is_cut_off(server: Server, behaviour: str) -> None:
+    tracemalloc.start()
+    started = time.monotonic()
+    with pytest.raises(BadInput, match="larger than the 200,000 bytes it may be"):
+        fetch([FILE], [server.mirror(behaviour)])
+    seconds = time.monotonic() - started
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert server.requests == [f"/{behaviour}/noise.gz"]
+    # What lies in the sockets' buffers has been sent, too.
+    assert server.sent < 20e6
+    assert peak < 5e6
+    assert seconds < 5
+
+
+def test_a_bomb_in_a_directory_is_cut_off(folder: Path) -> None:
+    (folder / "noise.gz").write_bytes(BOMB_START + 20_000 * BOMB_BLOCK)  # 20 GB
+    started = time.monotonic()
+    with pytest.raises(BadInput, match="larger than the 200,000 bytes it may be"):
+        fetch([FILE], [str(folder)])
+    assert time.monotonic() - started < 5
+
+
+def test_a_mirror_that_failed_is_asked_last_for_the_other_files(server: Server) -> None:
+    bad, good = server.mirror("missing"), server.mirror("good")
+    assert fetch([FILE, OTHER, FILE], [bad, good]) == [CONTENT, b"abc", CONTENT]
+    assert server.requests == [
+        "/missing/noise.gz",
+        "/good/noise.gz",
+        "/good/letters.gz",
+        "/good/noise.gz",
+    ]
+
+
+def test_files_may_come_from_different_mirrors(server: Server, folder: Path) -> None:
+    # The directory has no letters.gz.
+    assert fetch([FILE, OTHER], [str(folder), server.mirror("good")]) == [CONTENT, b"abc"]
+    assert server.requests == ["/good/letters.gz"]
+
+
+def test_ones_own_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mirrors() == list(PUBLIC_MIRRORS)
+    monkeypatch.setenv("MNIST_MIRROR", "/a/folder")
+    assert mirrors() == ["/a/folder", *PUBLIC_MIRRORS]
+    monkeypatch.setenv("MNIST_MIRROR", "")
+    assert mirrors() == list(PUBLIC_MIRRORS)
+
+
+def as_path(folder: Path) -> str:
+    return str(folder)
+
+
+def as_path_with_slash(folder: Path) -> str:
+    return f"{folder}/"
+
+
+def as_relative_path(folder: Path) -> str:
+    return os.path.relpath(folder)
+
+
+def as_url(folder: Path) -> str:
+    return folder.as_uri()  # has %20
+
+
+def as_url_with_host(folder: Path) -> str:
+    return folder.as_uri().replace("file:///", "file://localhost/")
+
+
+@pytest.mark.parametrize(
+    "written", [as_path, as_path_with_slash, as_relative_path, as_url, as_url_with_host]
+)
+def test_a_directory_however_it_is_written(folder: Path, written: Callable[[Path], str]) -> None:
+    assert fetch([FILE], [written(folder)]) == [CONTENT]
+
+
+@pytest.mark.parametrize(
+    ("mirror", "reason"),
+    [
+        ("gopher://127.0.0.1/mnist", "Protocol not known: gopher"),
+        ("/no/such/folder", "not found"),
+        ("file:///no/such/folder", "not found"),
+        ("/dev/null", "not found"),
+        ("http://[", "Invalid IPv6 URL"),
+        ("http://127.0.0.1:99999", ".*0-65535.*"),
+        ("data:", ".+"),
+        ("jupyter://x", ".+"),
+    ],
+)
+def test_a_mirror_that_is_none_has_its_reason(mirror: str, reason: str) -> None:
+    with pytest.raises(BadInput) as problem:
+        fetch([FILE], [mirror])
+    line = str(problem.value).splitlines()[1]
+    assert line.startswith(f"  {mirror}: ")
+    assert re.fullmatch(reason, line.removeprefix(f"  {mirror}: "))
+
+
+def test_where_no_mirror_serves_each_is_named_and_then_the_ways_on(server: Server) -> None:
+    bad, closed = server.mirror("page"), f"http://127.0.0.1:{closed_port()}"
+    with pytest.raises(BadInput) as problem:
+        fetch([FILE], [bad, closed, "/no/such/folder"])
+    first, *reasons, last = str(problem.value).splitlines()
+    assert first == "MNIST cannot be downloaded: no mirror has noise.gz as it should be."
+    assert reasons[0] == f"  {bad}: not a gzip file, or a damaged one"
+    assert reasons[1].startswith(f"  {closed}: Cannot connect to host 127.0.0.1:")
+    assert reasons[2:] == ["  /no/such/folder: not found"]
+    assert last == (
+        "Set MNIST_MIRROR to a directory or URL with the four files, or go without: make quickstart"
+    )
+
+
+def test_patience_has_an_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.7)
+    with pytest.raises(BadInput, match="no answer in time"):
+        fetch([FILE], [server.mirror("silent")])
+    # 0.5 s, again 0.5 s, and then no more.
+    assert len(server.requests) == 2
+
+
+def project_copy(folder: Path) -> Path:
+    """What the stage needs of the project, and outputs of an earlier run."""
+    shutil.copytree(PROJECT / "stages", folder / "stages")
+    shutil.copy(PROJECT / "params.yaml", folder)
+    (folder / "data/raw").mkdir(parents=True)
+    (folder / "data/raw/x_train.npy").write_bytes(b"old")
+    (folder / "metrics").mkdir()
+    (folder / "metrics/dataset.json").write_bytes(b"old")
+    return folder
+
+
+def outputs(project: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(project)): path.read_bytes()
+        for part in ("data", "metrics")
+        for path in (project / part).rglob("*")
+        if path.is_file()
+    }
+
+
+OLD = {"data/raw/x_train.npy": b"old", "metrics/dataset.json": b"old"}
+
+
+def environment(mirror: str) -> dict[str, str]:
+    """The public mirrors are out of reach, behind a proxy that does not exist."""
+    dead = "http://127.0.0.1:9"
+    return os.environ | {"MNIST_MIRROR": mirror, "HTTPS_PROXY": dead, "https_proxy": dead}
+
+
+@pytest.mark.slow
+def test_the_stage_without_any_mirror(tmp_path: Path) -> None:
+    project = project_copy(tmp_path)
+    closed = f"http://127.0.0.1:{closed_port()}"
+    started = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.download"],
+        cwd=project,
+        env=environment(closed),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert time.monotonic() - started < 60
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    message = result.stderr[result.stderr.index("MNIST cannot be downloaded: ") :].splitlines()
+    assert len(message) == 5
+    for line, mirror in zip(message[1:4], (closed, *PUBLIC_MIRRORS), strict=True):
+        assert line.startswith(f"  {mirror}: Cannot connect to host 127.0.0.1:")
+    assert message[4].endswith("or go without: make quickstart")
+    assert outputs(project) == OLD
+
+
+def test_the_stage_killed_half_way(server: Server, tmp_path: Path) -> None:
+    project = project_copy(tmp_path)
+    command = [sys.executable, "-m", "stages.download"]
+    with subprocess.Popen(
+        command, cwd=project, env=environment(server.mirror("trickling"))
+    ) as process:
+        deadline = time.monotonic() + 30
+        while server.sent < 1_010:  # some of the body has been sent, in several pieces
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    name = next(iter(MNIST.values())).name
+    assert server.requests == [f"/trickling/{name}.gz"]
+    assert outputs(project) == OLD
+
+    parameters = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(parameters.replace("mnist ", "mnist-5k "))
+    subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=60)
+    names = {"x_train", "y_train", "x_test", "y_test"}
+    assert set(outputs(project)) == {
+        *(f"data/raw/{name}.npy" for name in names),
+        "data/raw/SHA256SUMS",
+        "metrics/dataset.json",
+    }
+    subprocess.run(
+        ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=project / "data/raw", check=True
+    )

@@ -1,0 +1,136 @@
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.parts.scores import confusion_counts, predictions, scores, worst_mistakes
+
+
+def certain(digits: list[int]) -> Any:
+    """Probabilities of 1 for these digits."""
+    return np.eye(10, dtype=np.float32)[digits]
+
+
+def scored(mistakes: int, images: int, confidence: float = 0.95) -> dict[str, Any]:
+    labels = np.zeros(images, np.uint8)
+    return scores(certain([1] * mistakes + [0] * (images - mistakes)), labels, confidence)
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "images", "low", "high"),
+    [
+        # R. G. Newcombe, "Two-sided confidence intervals for the single proportion",
+        # Statistics in Medicine 17 (1998), table I, method 3.
+        (81, 263, 25.53, 36.62),
+        (15, 148, 6.24, 16.05),
+        (0, 20, 0.00, 16.11),
+        (1, 29, 0.61, 17.18),
+    ],
+)
+def test_wilsons_interval(mistakes: int, images: int, low: float, high: float) -> None:
+    result = scored(mistakes, images)
+    assert round(result["baseline_error_low"], 2) == low
+    assert round(result["baseline_error_high"], 2) == high
+    assert result["baseline_error"] == round(100 * mistakes / images, 4)
+
+
+@given(st.integers(1, 300), st.data(), st.sampled_from([(0.5, 0.67449), (0.9, 1.64485)]))
+def test_wilsons_interval_is_his_formula(
+    n: int, data: st.DataObject, level: tuple[float, float]
+) -> None:
+    mistakes = data.draw(st.integers(0, n))
+    confidence, z = level
+    p = mistakes / n
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    result = scored(mistakes, n, confidence)
+    assert result["baseline_error_low"] == pytest.approx(100 * (middle - half), abs=2e-3)
+    assert result["baseline_error_high"] == pytest.approx(100 * (middle + half), abs=2e-3)
+
+
+def test_no_mistakes() -> None:
+    assert scored(0, 50) == {
+        "baseline_error": 0.0,
+        "baseline_error_low": 0.0,
+        "baseline_error_high": 7.1348,  # z² / (n + z²)
+        "accuracy": 1.0,
+        "loss": 0.0,
+        "mistakes": 0,
+        "test_images": 50,
+    }
+
+
+def test_nothing_but_mistakes() -> None:
+    result = scored(50, 50)
+    assert result["baseline_error"] == result["baseline_error_high"] == 100.0
+    assert result["baseline_error_low"] == 92.8652
+    assert result["accuracy"] == 0.0
+    assert result["mistakes"] == 50
+    assert result["loss"] == 16.1181  # -log 1e-7: finite, as in Keras
+
+
+def test_the_loss_is_the_mean_cross_entropy_in_nats() -> None:
+    probabilities = np.full((2, 10), 0.05, np.float32)
+    probabilities[:, 3] = 0.55
+    result = scores(probabilities, np.array([3, 4], np.uint8), 0.95)
+    assert result["loss"] == round(-(math.log(0.55) + math.log(0.05)) / 2, 5)
+
+
+def test_figures_are_rounded_and_plain() -> None:
+    result = scored(1, 3)
+    assert (result["baseline_error"], result["accuracy"]) == (33.3333, 0.666667)
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_noise_in_the_last_bits_makes_no_difference() -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(10), 1_000).astype(np.float32)
+    labels = random.integers(0, 10, 1_000).astype(np.uint8)
+    noisy = probabilities * (1 + np.float32(1e-7) * random.choice([-1, 0, 1], (1_000, 1)))
+    assert not np.array_equal(noisy, probabilities)
+    assert scores(noisy.astype(np.float32), labels, 0.95) == scores(probabilities, labels, 0.95)
+
+
+def test_predictions() -> None:
+    probabilities = np.zeros((2, 10), np.float32)
+    probabilities[0, 7] = 0.123456
+    probabilities[1, [2, 5]] = 0.5  # a tie goes to the first
+    table = predictions(probabilities, np.array([7, 5], np.uint8))
+    assert table.to_csv(index=False).splitlines() == [
+        "actual,predicted,confidence",
+        "7,7,0.1235",
+        "5,2,0.5",
+    ]
+
+
+def test_confusion_counts_the_digit_by_what_it_was_taken_for() -> None:
+    table = predictions(certain([3, 3, 5, 9]), np.array([3, 3, 3, 0], np.uint8))
+    counts = confusion_counts(table)
+    assert counts.shape == (10, 10)
+    assert {place: int(counts[place]) for place in zip(*counts.nonzero(), strict=True)} == {
+        (3, 3): 2,
+        (3, 5): 1,
+        (0, 9): 1,
+    }
+
+
+def test_the_worst_mistakes_are_the_surest_in_the_order_of_images() -> None:
+    labels = np.zeros(6, np.uint8)
+    probabilities = (
+        certain([1, 0, 2, 3, 4, 5]) * np.array([[0.6, 1, 0.9, 0.6, 0.9, 0.7]], np.float32).T
+    )
+    table = predictions(probabilities, labels)
+    assert worst_mistakes(table, 100).index.tolist() == [2, 4, 5, 0, 3]
+    assert worst_mistakes(table, 2).index.tolist() == [2, 4]
+    # NumPy's quick sort keeps the order of few rows only.
+    many = predictions(certain([1] * 1_000), np.zeros(1_000, np.uint8))
+    assert worst_mistakes(many, 100).index.tolist() == list(range(100))
+
+
+def test_no_mistakes_have_no_worst() -> None:
+    table = predictions(certain([1, 2]), np.array([1, 2], np.uint8))
+    assert len(worst_mistakes(table, 25)) == 0
