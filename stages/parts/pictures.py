@@ -86,7 +86,7 @@ def learning_curves(curves: Mapping[str, Mapping[str, Array]]) -> Figure:
             epochs = np.arange(1, len(values) + 1)
             axes.plot(epochs, values, color=colour, marker=marker, markersize=4, label=name)
         axes.set(xlabel="epoch", ylabel=metric)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
