@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,13 @@ def script(body: str) -> list[str]:
 
 
 def run(
-    command: list[str], folder: Path, before: object = None
+    command: list[str], folder: Path, before: Callable[[], None] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        preexec_fn=before,  # type: ignore[arg-type]
+        preexec_fn=before,
         capture_output=True,
         text=True,
         timeout=60,

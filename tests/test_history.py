@@ -1,0 +1,147 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.parts.bad_input import BadInput
+from stages.parts.history import read_history, save_history
+
+PROJECT = Path(__file__).parents[1]
+EPOCHS = [
+    {"loss": 0.5, "accuracy": 0.9, "val_loss": 0.25, "val_accuracy": 0.95},
+    {"loss": 1 / 3, "accuracy": 0.98, "val_loss": 1e-7, "val_accuracy": 1.0},
+]
+FILES = {
+    "metrics.json",
+    "plots/metrics/train/accuracy.tsv",
+    "plots/metrics/train/loss.tsv",
+    "plots/metrics/validation/accuracy.tsv",
+    "plots/metrics/validation/loss.tsv",
+}
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+def read_all(folder: Path) -> dict[str, str]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git and DVC repository with a commit, as DVCLive wants it."""
+    folder = tmp_path_factory.mktemp("history")
+    git(folder, "init", "--quiet")
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").touch()
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "Start")
+    return folder
+
+
+@pytest.fixture
+def folder(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(repository)
+    save_history(Path("metrics/train"), EPOCHS)
+    return Path("metrics/train")
+
+
+def test_what_is_saved_is_read_to_six_digits(folder: Path) -> None:
+    history = read_history(folder)
+    assert {metric: list(lines) for metric, lines in history.items()} == {
+        "loss": ["train", "validation"],
+        "accuracy": ["train", "validation"],
+    }
+    assert history["loss"]["train"].dtype == np.float64
+    assert history["loss"]["train"].tolist() == [0.5, 0.333333]
+    assert history["loss"]["validation"].tolist() == [0.25, 0.0]
+    assert history["accuracy"]["train"].tolist() == [0.9, 0.98]
+    assert history["accuracy"]["validation"].tolist() == [0.95, 1.0]
+
+
+def test_the_files_are_dvclives_without_time_stamps(folder: Path) -> None:
+    files = read_all(folder)
+    assert set(files) == FILES
+    assert files["plots/metrics/train/loss.tsv"].splitlines() == [
+        "step\tloss",
+        "1\t0.5",
+        "2\t0.333333",
+    ]
+    assert json.loads(files["metrics.json"]) == {
+        "train": {"loss": 0.333333, "accuracy": 0.98},
+        "validation": {"loss": 0.0, "accuracy": 1.0},
+        "step": 2,
+    }
+
+
+def test_saved_again_the_files_are_the_same(folder: Path) -> None:
+    before = read_all(folder)
+    noisy = [{name: value + 1e-9 for name, value in logs.items()} for logs in EPOCHS]
+    save_history(folder, noisy)
+    assert read_all(folder) == before
+
+
+def test_a_shorter_history_replaces_a_longer_one(folder: Path) -> None:
+    save_history(folder, EPOCHS[:1])
+    assert read_history(folder)["loss"]["train"].tolist() == [0.5]
+    assert [path.name for path in folder.parent.iterdir()] == ["train"]
+
+
+def test_nothing_else_in_the_repository_changes(folder: Path, repository: Path) -> None:
+    result = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=repository, check=True, capture_output=True, text=True
+    )
+    assert folder.is_dir()
+    untracked = {line.split()[-1] for line in result.stdout.splitlines()}
+    assert "metrics/" in untracked
+    assert all(path.startswith(("metrics/", ".dvc")) for path in untracked)
+    assert not (repository / "dvc.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("step\tloss\n1\tx\n", "is no table of numbers; dvc repro --force train makes it"),
+        ("", "is no table of numbers; dvc repro --force train makes it"),
+        ("\xff", "is no table of numbers; dvc repro --force train makes it"),
+        (None, "is missing; dvc repro makes it"),
+    ],
+)
+def test_a_table_that_cannot_be_read(folder: Path, content: str | None, problem: str) -> None:
+    path = folder / "plots/metrics/validation/loss.tsv"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(BadInput) as raised:
+        read_history(folder)
+    assert str(raised.value) == f"{path} {problem}"
+
+
+def test_a_repository_without_a_commit_is_one_clear_line(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/old").touch()
+    code = (
+        "from pathlib import Path\n"
+        "from stages.parts.bad_input import explained\n"
+        "from stages.parts.history import save_history\n"
+        f"with explained(): save_history(Path('train'), {EPOCHS})"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr == "DVCLive needs a git repository with a commit: git commit\n"
+    assert set(read_all(tmp_path / "train")) == {"old"}

@@ -1,0 +1,127 @@
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from stages.parts.pictures import BLUE, Array, confusion, digits, learning_curves, save
+
+IMAGES = np.random.default_rng(0).random((3, 28, 28)).astype(np.float32)
+COUNTS = np.diag([1_000] * 10)
+COUNTS[4, 9], COUNTS[7, 1] = 12, 3
+
+
+def curves(epochs: int) -> dict[str, dict[str, Array]]:
+    falling = 1 / np.arange(1, epochs + 1)
+    return {
+        "loss": {"train": falling, "validation": falling + 0.1},
+        "accuracy": {"train": 1 - falling / 9, "validation": 1 - falling / 8},
+    }
+
+
+DRAWINGS: dict[str, Callable[[], Figure]] = {
+    "digits": lambda: digits(IMAGES, ["1", "2 → 3", "4, 99%"], "Three digits"),
+    "one digit": lambda: digits(IMAGES[:1], ["1"]),
+    "no digits": lambda: digits(IMAGES[:0], [], "0 of 0 mistakes"),
+    "a black digit": lambda: digits(np.zeros((1, 28, 28)), ["0"]),
+    "confusion": lambda: confusion(COUNTS),
+    "no confusion": lambda: confusion(np.diag(np.diag(COUNTS))),
+    "curves": lambda: learning_curves(curves(5)),
+    "one epoch": lambda: learning_curves(curves(1)),
+}
+
+
+def chunks(path: Path) -> list[str]:
+    """The kinds of a PNG file's chunks; every byte belongs to one."""
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    place, kinds = 8, []
+    while place < len(content):
+        (length,) = struct.unpack_from(">I", content, place)
+        kinds.append(content[place + 4 : place + 8].decode())
+        place += 12 + length
+    assert place == len(content)
+    return kinds
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_picture_has_the_same_bytes_each_time(tmp_path: Path, name: str) -> None:
+    for path in (tmp_path / "a.png", tmp_path / "b.png"):
+        save(DRAWINGS[name](), path)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    # No text chunks, where matplotlib writes its version, and no time.
+    assert set(chunks(tmp_path / "a.png")) == {"IHDR", "pHYs", "IDAT", "IEND"}
+    assert b"matplotlib" not in (tmp_path / "a.png").read_bytes()
+
+
+def test_different_pictures_differ(tmp_path: Path) -> None:
+    for name, draw in DRAWINGS.items():
+        save(draw(), tmp_path / name)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == len(DRAWINGS)
+
+
+def test_each_digit_is_drawn_as_ink_under_its_caption() -> None:
+    figure = DRAWINGS["digits"]()
+    assert figure.get_suptitle() == "Three digits"
+    assert len(figure.axes) == 4  # the square that holds three
+    assert [axes.get_title() for axes in figure.axes] == ["1", "2 → 3", "4, 99%", ""]
+    for axes, image in zip(figure.axes, IMAGES, strict=False):
+        (drawn,) = axes.images
+        np.testing.assert_array_equal(drawn.get_array(), image)
+        assert drawn.get_cmap().name == "gray_r"
+    assert not figure.axes[3].images
+
+
+def test_no_mistakes_are_an_empty_grid_with_its_title() -> None:
+    figure = DRAWINGS["no digits"]()
+    assert figure.get_suptitle() == "0 of 0 mistakes"
+    assert [len(axes.images) for axes in figure.axes] == [0]
+
+
+def test_25_digits_make_a_square_of_5() -> None:
+    figure = digits(np.zeros((25, 28, 28)), [""] * 25)
+    assert len(figure.axes) == 25
+    assert len(digits(np.zeros((26, 28, 28)), [""] * 26).axes) == 36
+
+
+def test_confusion_writes_every_count_at_its_place() -> None:
+    (axes,) = DRAWINGS["confusion"]().axes
+    written = {text.get_position(): text for text in axes.texts}
+    assert len(written) == 100
+    # x: predicted, y: actual
+    assert written[(9, 4)].get_text() == "12"
+    assert written[(1, 7)].get_text() == "3"
+    assert written[(4, 9)].get_text() == "·"
+    assert written[(5, 5)].get_text() == "1000"
+    assert written[(5, 5)].get_color() == BLUE
+    # To be read on a dark ground and on a bright one.
+    assert written[(9, 4)].get_color() == "white"
+    assert written[(1, 7)].get_color() == "black"
+    assert axes.get_title() == "15 mistakes in 10,015 test images"
+    assert np.max(np.asarray(axes.images[0].get_array())) == 12  # the diagonal has no colour
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted digit", "actual digit")
+
+
+def test_no_confusion_is_said_so() -> None:
+    (axes,) = DRAWINGS["no confusion"]().axes
+    assert axes.get_title() == "0 mistakes in 10,000 test images"
+    assert "white" not in {text.get_color() for text in axes.texts}
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_learning_curves_go_through_every_epoch(epochs: int) -> None:
+    given = curves(epochs)
+    figure = learning_curves(given)
+    for axes, (metric, lines) in zip(figure.axes, given.items(), strict=True):
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", metric)
+        legend = axes.get_legend()
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()] == [*lines]
+        for drawn, values in zip(axes.lines, lines.values(), strict=True):
+            np.testing.assert_array_equal(drawn.get_xdata(), np.arange(1, epochs + 1))
+            np.testing.assert_array_equal(drawn.get_ydata(), values)
+            assert drawn.get_marker() != "None"  # a single epoch is to be seen, too
+        assert all(tick == round(tick) for tick in axes.get_xticks())
