@@ -83,7 +83,7 @@ def test_one_tampered_bit(folder: Path, name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("bits", [0x01, 0x02, 0x08, 0x10, 0x20, 0x80, 0xFF])
+@pytest.mark.parametrize("bits", [0x01, 0x08, 0x20, 0xFF])
 def test_any_damage_to_the_header(folder: Path, bits: int) -> None:
     for place in range(128):
         damage(folder / "x_train.npy", place, bits)
