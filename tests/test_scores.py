@@ -127,8 +127,11 @@ def test_the_worst_mistakes_are_the_surest_in_the_order_of_images() -> None:
     assert worst_mistakes(table, 100).index.tolist() == [2, 4, 5, 0, 3]
     assert worst_mistakes(table, 2).index.tolist() == [2, 4]
     # NumPy's quick sort keeps the order of few rows only.
-    many = predictions(certain([1] * 1_000), np.zeros(1_000, np.uint8))
-    assert worst_mistakes(many, 100).index.tolist() == list(range(100))
+    confidences = np.random.default_rng(0).choice([0.5, 0.7, 0.9], 1_000)
+    probabilities = certain([1] * 1_000) * confidences[:, None]
+    many = predictions(probabilities.astype(np.float32), np.zeros(1_000, np.uint8))
+    expected = sorted(range(1_000), key=lambda place: -confidences[place])
+    assert worst_mistakes(many, 100).index.tolist() == expected[:100]
 
 
 def test_no_mistakes_have_no_worst() -> None:
