@@ -256,6 +256,13 @@ def test_a_key_of_two_lines_is_one_line() -> None:
     )
 
 
+def test_keys_of_the_same_letters_may_be_different_keys() -> None:
+    # So it is not the YAML that is wrong.
+    assert message(with_value("train.seed", {1: 2, "1": 2})) == (
+        "params.yaml: train.seed is {1: 2, '1': 2}; it must be a whole number from 0 to 4294967295"
+    )
+
+
 def test_a_missing_file_is_named_with_how_to_have_it_back() -> None:
     PARAMETERS.unlink(missing_ok=True)
     with pytest.raises(BadInput, match=r"^params.yaml is missing; git restore params.yaml "):
@@ -267,13 +274,14 @@ scalars = (
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.text(max_size=9)
+    | st.text(st.characters(exclude_characters="eE"), max_size=9)  # 1e5 is dumped as text
     | st.dates()
     | st.binary(max_size=5)
 )
+keys_of_maps = scalars.filter(lambda key: key == key)  # of .nan a map can have two
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(scalars, inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys_of_maps, inner, max_size=3),
     max_leaves=6,
 )
 

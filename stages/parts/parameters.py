@@ -75,7 +75,8 @@ class Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for place, key in enumerate(keys):
-            if key.value in (earlier.value for earlier in keys[:place]):
+            # With the tag: '1' and 1 are two keys.
+            if (key.tag, key.value) in ((earlier.tag, earlier.value) for earlier in keys[:place]):
                 raise ConstructorError(
                     problem=f"{key.value} is there twice", problem_mark=key.start_mark
                 )
