@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -181,7 +182,7 @@ def loaded(code: str, folder: Path) -> set[str]:
     result = subprocess.run(
         [sys.executable, "-c", f"{code}\n{ending}"],
         cwd=folder,
-        env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=True,

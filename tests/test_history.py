@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_a_repository_without_a_commit_is_one_clear_line(tmp_path: Path) -> None
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=60,
