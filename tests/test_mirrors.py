@@ -223,7 +223,7 @@ def server(running: Server) -> Server:
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    timeout = aiohttp.ClientTimeout(total=20, connect=2, sock_connect=2, sock_read=0.5)
+    timeout = aiohttp.ClientTimeout(total=20, connect=2, sock_connect=2, sock_read=0.3)
     monkeypatch.setattr(module, "TIMEOUT", timeout)
     monkeypatch.setattr(module, "PAUSES", (0.01, 0.02, 0.03))
     for name in ("http_proxy", "https_proxy", "all_proxy", "MNIST_MIRROR"):
@@ -472,24 +472,11 @@ def test_where_no_mirror_serves_each_is_named_and_then_the_ways_on(server: Serve
 
 
 def test_patience_has_an_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.7)
+    monkeypatch.setattr(module, "PATIENCE", 0.45)
     with pytest.raises(BadInput, match="no answer in time"):
         fetch([FILE], [server.mirror("silent")])
-    # 0.5 s, again 0.5 s, and then no more.
+    # 0.3 s, again 0.3 s, and then no more.
     assert len(server.requests) == 2
-
-
-def test_the_stage_without_any_mirror(in_vain: InVain) -> None:
-    said, complained = in_vain.process.communicate(timeout=60 - in_vain.seconds())
-    assert in_vain.process.returncode == 1
-    assert said == ""
-    assert "Traceback" not in complained
-    message = complained[complained.index("MNIST cannot be downloaded: ") :].splitlines()
-    assert len(message) == 5
-    for line, mirror in zip(message[1:4], (in_vain.mirror, *PUBLIC_MIRRORS), strict=True):
-        assert line.startswith(f"  {mirror}: Cannot connect to host 127.0.0.1:")
-    assert message[4].endswith("or go without: make quickstart")
-    assert outputs(in_vain.project) == OLD
 
 
 def test_the_stage_killed_half_way(server: Server, tmp_path: Path) -> None:
@@ -520,3 +507,16 @@ def test_the_stage_killed_half_way(server: Server, tmp_path: Path) -> None:
     subprocess.run(
         ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=project / "data/raw", check=True
     )
+
+
+def test_the_stage_without_any_mirror(in_vain: InVain) -> None:
+    said, complained = in_vain.process.communicate(timeout=60 - in_vain.seconds())
+    assert in_vain.process.returncode == 1
+    assert said == ""
+    assert "Traceback" not in complained
+    message = complained[complained.index("MNIST cannot be downloaded: ") :].splitlines()
+    assert len(message) == 5
+    for line, mirror in zip(message[1:4], (in_vain.mirror, *PUBLIC_MIRRORS), strict=True):
+        assert line.startswith(f"  {mirror}: Cannot connect to host 127.0.0.1:")
+    assert message[4].endswith("or go without: make quickstart")
+    assert outputs(in_vain.project) == OLD
