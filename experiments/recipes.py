@@ -1,0 +1,94 @@
+"""What a training is made from, and the commits, experiments' or others, that hold its results.
+
+The pipeline is deterministic: the same commands, parameters and code give the same outputs. So
+a recipe of these three tells whether DVC has a result already. dvc.lock holds it for each
+commit; params.yaml would not do, as it may have been edited after the last `dvc repro`.
+"""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.parts.parameters import PARAMETERS, Loader
+
+PIPELINE = Path("dvc.yaml")
+# Experiments lie at refs/exps/<2 digits>/<38 digits>/<name>; DVC's queue keeps others beside them.
+EXPERIMENTS = f"refs/exps/[0-9a-f][0-9a-f]/{'[0-9a-f]' * 38}/*"
+
+
+def recipe(changes: Mapping[str, Any]) -> str:
+    """The digest of what `dvc exp run` would make a training from now.
+
+    Args:
+        changes: parameters in place of those in params.yaml, by name, such as train.seed.
+    """
+    stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
+    document = yaml.load(PARAMETERS.read_text(encoding="utf-8"), Loader)  # noqa: S506, it is safe
+    parameters = {
+        f"{section}.{key}": value
+        for section, keys in document.items()
+        for key, value in keys.items()
+    } | dict(changes)
+    made = {path for stage in stages.values() for out in stage["outs"] for path in out}
+    return digest(
+        {
+            name: {
+                "cmd": stage["cmd"],
+                "code": {path: md5(path) for path in stage["deps"] if path not in made},
+                "params": {key: parameters[key] for key in stage["params"]},
+            }
+            for name, stage in stages.items()
+        }
+    )
+
+
+def locked_recipe(lock: str) -> str:
+    """The digest of what the outputs were made from that a dvc.lock describes."""
+    stages = yaml.load(lock, Loader)["stages"]  # noqa: S506, it is safe
+    made = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
+    return digest(
+        {
+            name: {
+                "cmd": stage["cmd"],
+                "code": {
+                    dep["path"]: dep["md5"]
+                    for dep in stage.get("deps", [])
+                    if dep["path"] not in made
+                },
+                "params": stage.get("params", {}).get(str(PARAMETERS), {}),
+            }
+            for name, stage in stages.items()
+        }
+    )
+
+
+def held() -> dict[str, str]:
+    """For each recipe with results in git, in an experiment or on a branch, one commit."""
+    commits = git(
+        "rev-list", "--branches", "--tags", f"--glob={EXPERIMENTS}", "--", "dvc.lock"
+    ).split()
+    return {locked_recipe(read(commit, "dvc.lock")): commit for commit in commits}
+
+
+def read(commit: str, path: str) -> str:
+    return git("show", f"{commit}:{path}")
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], check=True, capture_output=True, encoding="utf-8"
+    ).stdout
+
+
+def md5(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def digest(stages: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(stages, sort_keys=True).encode()).hexdigest()
