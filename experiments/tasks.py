@@ -6,6 +6,7 @@ ten seconds after the last. Its queue is reported to lose tasks now and then (DV
 """
 
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -126,19 +127,17 @@ def dvc(*arguments: str) -> None:
     Raises:
         BadInput: it failed; the message is DVC's.
     """
-    # Queueing changes params.yaml and back again, so Ctrl-C must not reach it: a session of
-    # its own.
-    with subprocess.Popen(
-        ["dvc", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        start_new_session=True,
-    ) as process:
+    # A session of its own, as queueing changes params.yaml and back again, and Ctrl-C must not
+    # reach that. A file, no pipe, as the workers it starts would hold a pipe open.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            ["dvc", *arguments], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
-            output, _ = process.communicate()
+            status = process.wait()
         except BaseException:
             process.wait()
             raise
-    if process.returncode:
-        raise BadInput(f"dvc {' '.join(arguments)} failed:\n{output.strip()}")
+        if status:
+            output.seek(0)
+            raise BadInput(f"dvc {' '.join(arguments)} failed:\n{output.read().strip()}")

@@ -1,0 +1,193 @@
+"""Compares the networks of two revisions, with a test: `make compare A=main B=wide`.
+
+Nothing is checked out: what the two have predicted, and what they were made with, is read
+through DVC's API.
+"""
+
+import argparse
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dvc.api
+import pandas as pd
+import yaml
+from dvc.exceptions import DvcException
+
+from experiments.evidence import Mistakes
+from stages.parts.arrays import Array, load_split
+from stages.parts.bad_input import BadInput, explained
+from stages.parts.datasets import content_sha256
+from stages.parts.parameters import PARAMETERS, Loader, shown
+from stages.parts.pictures import digits, save
+
+WORKSPACE = "workspace"
+PREDICTIONS = "plots/predictions.csv"
+SCORES = "metrics/evaluate.json"
+DATASET = "metrics/dataset.json"
+RAW = Path("data/raw")
+PICTURE = Path("reports/compare.png")
+MOST = 25  # digits in the picture
+
+
+class Revision(NamedTuple):
+    """What a revision holds of its network.
+
+    Attributes:
+        name: as it was asked for.
+        parameters: of params.yaml, by name, such as train.seed.
+        predictions: a row for each test image: actual and predicted digit, confidence 0 to 1.
+        scores: of metrics/evaluate.json.
+        dataset: the SHA-256 of the images that it was trained and tested with.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    predictions: pd.DataFrame
+    scores: dict[str, float]
+    dataset: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.compare",
+        description="Compares the networks of two revisions: branches, tags, commits or "
+        "experiments.",
+    )
+    parser.add_argument("a", nargs="?", default="HEAD", metavar="A", help="default: HEAD")
+    parser.add_argument(
+        "b", nargs="?", default=WORKSPACE, metavar="B", help=f"default: {WORKSPACE}"
+    )
+    options = parser.parse_args()
+
+    a, b = read_revision(options.a), read_revision(options.b)
+    if a.dataset != b.dataset or list(a.predictions["actual"]) != list(b.predictions["actual"]):
+        raise BadInput(f"{a.name} and {b.name} have different test sets: nothing to compare")
+    mistakes = count_mistakes(a.predictions, b.predictions)
+
+    for label, revision in (("A", a), ("B", b)):
+        print(f"{label}: {revision.name}, {described(revision.scores)}")
+    changes = differences(a.parameters, b.parameters)
+    print("\nSame parameters" if changes.empty else f"\n{changes.to_string()}")
+    print(
+        f"\nMistakes: {mistakes.a_alone} of A alone, {mistakes.b_alone} of B alone, "
+        f"{mistakes.both} of both"
+    )
+    print(f"{mistakes.verdict[0].upper()}{mistakes.verdict[1:]} (McNemar's exact test)")
+    print("This is about these two networks; about widths or epochs as such, ask make study.")
+
+    either = one_wrong(a.predictions, b.predictions)
+    if not len(either):
+        return
+    images = test_images(a.dataset)
+    if isinstance(images, str):
+        print(f"No picture: {images}")
+        return
+    captions = [f"{row.actual} → {row.predicted} by {row.wrong}" for row in either.itertuples()]
+    title = (
+        f"A: {a.name}, B: {b.name}\n{len(either)} of {mistakes.a_alone + mistakes.b_alone} "
+        "digits that one of them reads wrong, the surest first"
+    )
+    save(digits(images[either.index], captions, title), PICTURE)
+    print(f"{PICTURE} shows {len(either)} digits that one of them reads wrong")
+
+
+def read_revision(name: str) -> Revision:
+    """Reads what a revision holds.
+
+    Raises:
+        BadInput: there is no such revision, or it has no evaluated network.
+    """
+    parameters = yaml.load(read(name, str(PARAMETERS)), Loader)  # noqa: S506, it is a SafeLoader
+    try:
+        return Revision(
+            name,
+            {
+                f"{section}.{key}": value
+                for section, keys in parameters.items()
+                for key, value in keys.items()
+            },
+            pd.read_csv(StringIO(read(name, PREDICTIONS))),
+            json.loads(read(name, SCORES)),
+            json.loads(read(name, DATASET))["sha256"],
+        )
+    except (ValueError, AttributeError, KeyError):
+        raise BadInput(
+            f"{name} holds results that cannot be read; dvc repro makes new ones"
+        ) from None
+
+
+def read(name: str, path: str) -> str:
+    try:
+        text: str = dvc.api.read(path, rev=None if name == WORKSPACE else name)
+    except (DvcException, FileNotFoundError) as problem:
+        if "revision" in str(problem):
+            raise BadInput(
+                f"{name} is no branch, tag, commit or experiment; git branch and dvc exp list "
+                "show those there are"
+            ) from None
+        raise BadInput(f"{name} has no {path}; dvc repro makes it, git commit keeps it") from None
+    return text
+
+
+def described(scores: dict[str, float]) -> str:
+    return (
+        f"error {scores['baseline_error']:.2f}% "
+        f"({scores['baseline_error_low']:.2f}–{scores['baseline_error_high']:.2f}, "
+        f"{scores['mistakes']:,} of {scores['test_images']:,})"
+    )
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> pd.DataFrame:
+    """A row for each parameter that differs, with a column for A and for B."""
+    keys = [key for key in a | b if a.get(key) != b.get(key)]
+    return pd.DataFrame(
+        {
+            label: [shown(parameters[key]) if key in parameters else "–" for key in keys]
+            for label, parameters in (("A", a), ("B", b))
+        },
+        index=keys,
+    )
+
+
+def count_mistakes(a: pd.DataFrame, b: pd.DataFrame) -> Mistakes:
+    """Counts the mistakes of two tables of predictions for the same images."""
+    a_wrong = a["predicted"] != a["actual"]
+    b_wrong = b["predicted"] != b["actual"]
+    return Mistakes(
+        int((a_wrong & ~b_wrong).sum()),
+        int((b_wrong & ~a_wrong).sum()),
+        int((a_wrong & b_wrong).sum()),
+    )
+
+
+def one_wrong(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """The predictions that are wrong where the other's is right, at most MOST, surest first.
+
+    Returns:
+        The rows with their index, the image's place; `wrong` says whose they are, A or B.
+    """
+    tables = []
+    for label, wrong, right in (("A", a, b), ("B", b, a)):
+        alone = (wrong["predicted"] != wrong["actual"]) & (right["predicted"] == right["actual"])
+        tables.append(wrong[alone].assign(wrong=label))
+    return pd.concat(tables).sort_values("confidence", ascending=False, kind="stable").head(MOST)
+
+
+def test_images(dataset: str) -> Array | str:
+    """The test images of the data set with this SHA-256, or why they are not at hand."""
+    try:
+        x_train, y_train = load_split(RAW, "train", "uint8")
+        x_test, y_test = load_split(RAW, "test", "uint8")
+    except BadInput as problem:
+        return str(problem)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    if content_sha256(arrays) != dataset:
+        return f"{RAW} holds another data set than these two were tested with"
+    return x_test
+
+
+if __name__ == "__main__":
+    with explained():
+        main()
