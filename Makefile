@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help quickstart repro test lint lock
+.PHONY: help quickstart repro study compare test lint lock
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -25,6 +25,18 @@ quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no download
 repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
 	@python -m stages.parts.parameters
 	dvc repro
+
+study: $(VENV)  ## compare the epochs and widths of study.yaml; options: make study OPTIONS="--on test"
+	@python -m experiments.study $(OPTIONS)
+
+compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
+	@python -m experiments.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'
+
+study: $(VENV)  ## compare the epochs and widths of study.yaml; options: make study OPTIONS="--on test"
+	@python -m experiments.study $(OPTIONS)
+
+compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
+	@python -m experiments.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'
 
 test: $(DEVELOPMENT)  ## all tests
 	pytest

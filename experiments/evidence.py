@@ -84,11 +84,11 @@ class Mistakes(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        numbers = f"{self.a_alone} against {self.b_alone}, p = {shown_p(self.p)}"
+        numbers = f"{self.a_alone} against {self.b_alone}, p {shown_p(self.p)}"
         if self.p >= LEVEL:
             return f"no difference can be told: {numbers}"
         return f"{'B' if self.b_alone < self.a_alone else 'A'} is better: {numbers}"
 
 
 def shown_p(p: float) -> str:
-    return f"{p:.2g}" if p >= 0.0001 else "less than 0.0001"
+    return f"= {p:.2g}" if p >= 0.0001 else "< 0.0001"

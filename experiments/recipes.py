@@ -34,7 +34,13 @@ def recipe(changes: Mapping[str, Any]) -> str:
         for section, keys in document.items()
         for key, value in keys.items()
     } | dict(changes)
-    made = {path for stage in stages.values() for out in stage["outs"] for path in out}
+    made = {
+        path
+        for stage in stages.values()
+        for kind in ("outs", "metrics", "plots")
+        for out in stage.get(kind, [])
+        for path in ([out] if isinstance(out, str) else out)
+    }
     return digest(
         {
             name: {

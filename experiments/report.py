@@ -162,7 +162,7 @@ def picture(summary: pd.DataFrame, reading: Reading) -> Figure:
             label=counted(count, "epoch"),
         )
     axes.set_xticks(range(len(widths)), widths)
-    axes.set(xlabel="hidden units", ylabel="error in %")
+    axes.set(xlabel="hidden units", ylabel="error in %", xlim=(-0.5, len(widths) - 0.5))
     over = counted(summary["seeds"].max(), "seed")
     axes.set_title(f"Error on {reading}\nmean ± standard error over {over}", fontsize=11)
     axes.grid(axis="y", alpha=0.3)
