@@ -32,12 +32,6 @@ study: $(VENV)  ## compare the epochs and widths of study.yaml; options: make st
 compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
 	@python -m experiments.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'
 
-study: $(VENV)  ## compare the epochs and widths of study.yaml; options: make study OPTIONS="--on test"
-	@python -m experiments.study $(OPTIONS)
-
-compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
-	@python -m experiments.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'
-
 test: $(DEVELOPMENT)  ## all tests
 	pytest
 

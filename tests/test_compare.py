@@ -1,13 +1,12 @@
 import json
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from experiments.compare import count_mistakes, differences, one_wrong
+from experiments.compare import DATASET, PREDICTIONS, count_mistakes, differences, one_wrong
 from experiments.evidence import Mistakes
-from tests.conftest import Clone
+from tests.project import Project
 
 
 def table(predicted: list[int], confidence: list[float] | None = None) -> pd.DataFrame:
@@ -56,21 +55,27 @@ def test_parameters_that_differ_are_shown_as_in_yaml() -> None:
     }
 
 
-def flip(project: Clone, count: int) -> None:
+def flip(project: Project, count: int) -> None:
     """Makes the first `count` right predictions wrong."""
-    predictions = pd.read_csv(project.path / "plots/predictions.csv")
+    predictions = pd.read_csv(project.folder / PREDICTIONS)
     right = predictions.index[predictions["predicted"] == predictions["actual"]][:count]
     predictions.loc[right, "predicted"] = (predictions.loc[right, "actual"] + 1) % 10
-    project.edit("plots/predictions.csv", predictions.to_csv(index=False))
+    predictions.to_csv(project.folder / PREDICTIONS, index=False)
 
 
-def compare(project: Clone, *revisions: str, status: int = 0) -> str:
-    return project.run("python", "-m", "experiments.compare", *revisions, status=status)
+def pretend_other_data(project: Project) -> None:
+    dataset = json.loads(project.read(DATASET))
+    (project.folder / DATASET).write_text(json.dumps(dataset | {"sha256": "0" * 64}))
+    project.commit("Other data")
 
 
-def test_branches_tags_and_the_workspace_are_compared(project: Clone) -> None:
-    project.run("git", "tag", "first")
-    project.run("git", "checkout", "-q", "-b", "worse")
+def compare(project: Project, *revisions: str, fails: bool = False) -> str:
+    return project.run("python", "-m", "experiments.compare", *revisions, fails=fails)
+
+
+def test_branches_tags_and_the_workspace_are_compared(project: Project) -> None:
+    project.git("tag", "first")
+    project.git("checkout", "--quiet", "-b", "worse")
     flip(project, 30)
     project.commit("Worse")
     flip(project, 1)
@@ -79,45 +84,41 @@ def test_branches_tags_and_the_workspace_are_compared(project: Clone) -> None:
     assert "Mistakes: 0 of A alone, 30 of B alone" in output
     assert "A is better: 0 against 30, p < 0.0001" in output
     assert "shows 25 digits" in output
-    assert (project.path / "reports/compare.png").stat().st_size > 10_000
-    assert project.dirty == [" M plots/predictions.csv"]  # not the picture
+    assert (project.folder / "reports/compare.png").stat().st_size > 10_000
+    assert project.git("status", "--porcelain") == f" M {PREDICTIONS}\n"  # not the picture
 
     # By default the workspace against HEAD.
     assert "No difference can be told: 0 against 1, p = 1" in compare(project)
 
 
-def test_what_cannot_be_compared_is_told_in_a_line(project: Clone) -> None:
-    dataset = json.loads((project.path / "metrics/dataset.json").read_text())
-    project.run("git", "checkout", "-q", "-b", "others")
-    project.edit("metrics/dataset.json", json.dumps(dataset | {"sha256": "0" * 64}))
-    project.commit("Other data")
-    project.run("git", "checkout", "-q", "-b", "nothing")
-    project.run("git", "rm", "-q", "plots/predictions.csv")
+def test_what_cannot_be_compared_is_told_in_a_line(project: Project) -> None:
+    project.git("checkout", "--quiet", "-b", "others")
+    pretend_other_data(project)
+    project.git("checkout", "--quiet", "-b", "nothing")
+    project.git("rm", "--quiet", PREDICTIONS)
     project.commit("No predictions")
     for revisions, message in (
         (("main", "others"), "main and others have different test sets"),
-        (("nothing", "main"), "nothing has no plots/predictions.csv"),
+        (("nothing", "main"), f"nothing has no {PREDICTIONS}"),
         (("main", "nowhere"), "nowhere is no branch, tag, commit or experiment"),
-        (("main",), "workspace has no plots/predictions.csv"),
+        (("main",), f"workspace has no {PREDICTIONS}"),
     ):
-        output = compare(project, *revisions, status=1)
+        output = compare(project, *revisions, fails=True)
         assert output.startswith(message)
         assert output.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("images", "reason"), [(None, "is missing"), ("other", "holds another data set")]
-)
-def test_numbers_are_given_without_images(project: Clone, images: str | None, reason: str) -> None:
+def test_numbers_are_given_where_the_images_are_missing(project: Project) -> None:
     flip(project, 3)
-    raw: Path = project.path / "data/raw"
-    if images is None:
-        shutil.rmtree(raw)
-    else:
-        dataset = json.loads((project.path / "metrics/dataset.json").read_text())
-        project.edit("metrics/dataset.json", json.dumps(dataset | {"sha256": "0" * 64}))
-        project.commit("As if the data had changed since")
-        flip(project, 3)
+    shutil.rmtree(project.folder / "data/raw")
     output = compare(project)
     assert "0 against 3" in output
-    assert f"No picture: data/raw{'/x_train.npy' if images is None else ''} {reason}" in output
+    assert "No picture: data/raw/x_train.npy is missing" in output
+
+
+def test_numbers_are_given_where_the_images_are_others(project: Project) -> None:
+    pretend_other_data(project)
+    flip(project, 3)
+    output = compare(project)
+    assert "0 against 3" in output
+    assert "No picture: data/raw holds another data set" in output
