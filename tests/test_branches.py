@@ -1,0 +1,57 @@
+"""What a team does with branches and experiments, as the README shows it."""
+
+import pytest
+
+from tests.project import Project
+
+
+def status(project: Project) -> str:
+    return project.git("status", "--porcelain")
+
+
+@pytest.mark.slow
+def test_a_wider_network_on_a_branch_is_compared_and_merged(project: Project) -> None:
+    project.git("checkout", "--quiet", "-b", "wide")
+    project.set({"model": {"hidden_units": [32]}})
+    assert status(project) == " M params.yaml\n"
+    executed, _ = project.repro()
+    assert executed == ["train", "evaluate"]
+    project.commit("A wider network")
+    assert status(project) == ""
+
+    metrics = project.dvc("metrics", "diff", "main")
+    assert "baseline_error" in metrics
+    assert "metrics/train/metrics.json" in metrics
+    assert "index.html" in project.dvc("plots", "diff", "main")
+    output = project.run("make", "--silent", "compare", "A=main", "B=wide", "VENV=", "DEVELOPMENT=")
+    assert "model.hidden_units  [8]  [32]" in output
+    assert "B is better" in output
+    assert status(project) == ""
+
+    project.git("checkout", "--quiet", "main")
+    project.dvc("checkout", "--quiet")
+    assert "up to date" in project.dvc("status")
+    project.git("merge", "--quiet", "wide")
+    project.dvc("checkout", "--quiet")
+    assert "up to date" in project.dvc("status")
+    assert project.repro() == ([], [])
+    assert status(project) == ""
+
+
+@pytest.mark.slow
+def test_an_experiment_is_taken_over_or_made_a_branch(project: Project) -> None:
+    project.dvc("exp", "run", "--temp", "--name", "wider", "--set-param", "model.hidden_units=[16]")
+    assert status(project) == ""
+    assert "B: wider" in project.run("python", "-m", "experiments.compare", "main", "wider")
+
+    project.dvc("exp", "branch", "wider", "wide")
+    assert status(project) == ""
+    assert "Same parameters" in project.run("python", "-m", "experiments.compare", "wider", "wide")
+
+    project.dvc("exp", "apply", "wider")
+    changed = [line.split()[1] for line in status(project).splitlines()]
+    assert {"params.yaml", "dvc.lock", "metrics/evaluate.json"} <= set(changed)
+    assert "up to date" in project.dvc("status")
+    project.commit("Take the wider network over")
+    assert status(project) == ""
+    assert project.repro() == ([], [])
