@@ -29,7 +29,7 @@ class Reading(NamedTuple):
         return f"{self.images:,} images held out of the training images"
 
 
-class TestErrors(NamedTuple):
+class ErrorsOnTest(NamedTuple):
     """The test errors of one cell: in percent, one for each seed, on so many images."""
 
     errors: pd.Series
@@ -54,7 +54,7 @@ class TestErrors(NamedTuple):
 
 
 def page(
-    summary: pd.DataFrame, reading: Reading, test: TestErrors | None, missing: Sequence[str]
+    summary: pd.DataFrame, reading: Reading, test: ErrorsOnTest | None, missing: Sequence[str]
 ) -> str:
     """The study in Markdown.
 
@@ -98,7 +98,7 @@ def page(
     return "\n\n".join(paragraphs) + "\n"
 
 
-def choice(reading: Reading, test: TestErrors | None) -> str:
+def choice(reading: Reading, test: ErrorsOnTest | None) -> str:
     """What the choice of the best does to its error."""
     if reading.on_test:
         return (

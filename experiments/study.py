@@ -14,7 +14,7 @@ import pandas as pd
 from experiments.evidence import summarize
 from experiments.grid import STUDY, Study, Training, read_study
 from experiments.recipes import held, read, recipe
-from experiments.report import Reading, TestErrors, page, picture, width
+from experiments.report import Reading, ErrorsOnTest, page, picture, width
 from experiments.tasks import carry_out, dvc, settings
 from stages.parts.bad_input import BadInput, explained
 from stages.parts.parameters import read_parameters
@@ -57,7 +57,7 @@ def main() -> None:
     ]
     commits_of_chosen = commits if on_test else obtain(chosen, jobs)
     scores = [json.loads(read(commit, SCORES)) for commit in commits_of_chosen.values()]
-    test = None if on_test or not scores else TestErrors.of(scores)
+    test = None if on_test or not scores else ErrorsOnTest.of(scores)
 
     reading = Reading(on_test, scores[0]["test_images"] if on_test else validation)
     asked_for = trainings if on_test else [*trainings, *chosen]

@@ -10,7 +10,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
+
+import psutil
 
 from stages.parts.bad_input import BadInput, Terminated
 from stages.parts.progress import Progress
@@ -77,7 +80,7 @@ def watch(names: Collection[str], jobs: int, progress: Progress) -> None:
             unattended[name] = unattended[name] + 1 if lost else 0
             if unattended[name] > PATIENT_LOOKS:
                 # Its worker was killed. To the queue it would be running for ever.
-                dvc("queue", "kill", name)
+                stop([name])
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -86,9 +89,30 @@ def withdraw(names: Iterable[str]) -> None:
     queued = [name for name, state in states(names).items() if state == "Queued"]
     if queued:
         dvc("queue", "remove", *queued)
-    running = [name for name, state in states(names).items() if state == "Running"]
-    if running:
-        dvc("queue", "kill", *running)
+    for _ in range(PATIENT_LOOKS):
+        running = [name for name, state in states(names).items() if state == "Running"]
+        if not running:
+            break
+        stop(running)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def stop(names: Collection[str]) -> None:
+    """Ends running experiments, which then have failed."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        queue = repo.experiments.celery_queue
+        processes = [
+            queue.proc.get(task.stash_rev) for task in queue.iter_active() if task.name in names
+        ]
+    # While a stage runs, DVC does not listen to what `dvc queue kill` tells it.
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True) if process else []:
+                child.terminate()
+    with suppress(BadInput):  # they have ended by now
+        dvc("queue", "kill", *names)
 
 
 def states(names: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest
 from experiments.evidence import holm, paired, summarize
 from experiments.grid import STUDY, read_study
 from experiments.recipes import locked_recipe, recipe
-from experiments.report import Reading, TestErrors, page, picture
+from experiments.report import Reading, ErrorsOnTest, page, picture
 from experiments.study import workers
 from stages.parts.bad_input import BadInput
 from stages.parts.pictures import save
@@ -28,15 +28,13 @@ OPTIONS = ("--hidden-units", "8", "--epochs", "1", "2", "--validation", "500")
 def errors() -> pd.DataFrame:
     """Five seeds: 16 after 2 epochs is best, 8 after 2 the same but for chance."""
     seeds = np.arange(5.0)
-    return pd.DataFrame(
-        {
-            CELLS[0]: 9 + seeds / 10,
-            CELLS[1]: 3 + np.array([0.3, -0.2, 0.1, -0.3, 0.2]),
-            CELLS[2]: 8 + seeds[::-1] / 10,
-            CELLS[3]: 3 + np.array([-0.1, 0.1, -0.2, 0.2, -0.05]),
-        },
-        index=pd.Index(range(5), name="seed"),
-    )
+    columns = [
+        9 + seeds / 10,
+        3 + np.array([0.3, -0.2, 0.1, -0.3, 0.2]),
+        8 + seeds[::-1] / 10,
+        3 + np.array([-0.1, 0.1, -0.2, 0.2, -0.05]),
+    ]
+    return pd.DataFrame(np.transpose(columns), columns=CELLS)
 
 
 def test_holms_adjustment() -> None:
@@ -65,7 +63,7 @@ def test_the_best_and_what_cannot_be_told_from_it() -> None:
 def test_the_page_shows_means_the_best_its_likes_and_gaps() -> None:
     table = errors()
     table[CELLS[0]] = np.nan
-    test = TestErrors(pd.Series([3.2, 3.4]), 10_000)
+    test = ErrorsOnTest(pd.Series([3.2, 3.4]), 10_000)
     text = page(summarize(table), Reading(False, 500), test, ["study-8-epochs-1"])
     assert "| 8 | – | 3.02 ± 0.12 ≈ |" in text
     assert "| 16 | 8.20 ± 0.07 | **2.99 ± 0.07** |" in text
@@ -170,10 +168,10 @@ def test_a_failed_training_is_asked_for_again_but_not_for_ever(
 
 def start(project: Project, log: Path) -> "subprocess.Popen[bytes]":
     """Starts a study of two seeds, one at a time, in a process group of its own."""
+    command = [sys.executable, "-m", "experiments.study", *OPTIONS]
     with log.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "experiments.study", *OPTIONS, "--seeds", "1", "2"]
-            + ["--jobs", "1"],
+            [*command, "--seeds", "1", "2", "--jobs", "1"],
             cwd=project.folder,
             env=activated(),
             stdout=file,
