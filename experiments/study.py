@@ -14,7 +14,7 @@ import pandas as pd
 from experiments.evidence import summarize
 from experiments.grid import STUDY, Study, Training, read_study
 from experiments.recipes import held, read, recipe
-from experiments.report import Reading, ErrorsOnTest, page, picture, width
+from experiments.report import ErrorsOnTest, Reading, page, picture, width
 from experiments.tasks import carry_out, dvc, settings
 from stages.parts.bad_input import BadInput, explained
 from stages.parts.parameters import read_parameters

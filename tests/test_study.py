@@ -15,7 +15,7 @@ import pytest
 from experiments.evidence import holm, paired, summarize
 from experiments.grid import STUDY, read_study
 from experiments.recipes import locked_recipe, recipe
-from experiments.report import Reading, ErrorsOnTest, page, picture
+from experiments.report import ErrorsOnTest, Reading, page, picture
 from experiments.study import workers
 from stages.parts.bad_input import BadInput
 from stages.parts.pictures import save
