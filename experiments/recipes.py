@@ -9,6 +9,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def recipe(changes: Mapping[str, Any]) -> str:
     )
 
 
+@cache
 def locked_recipe(lock: str) -> str:
     """The digest of what the outputs were made from that a dvc.lock describes."""
     stages = yaml.load(lock, Loader)["stages"]  # noqa: S506, it is safe
@@ -76,7 +78,7 @@ def locked_recipe(lock: str) -> str:
 def held() -> dict[str, str]:
     """For each recipe with results in git, in an experiment or on a branch, one commit."""
     commits = git(
-        "rev-list", "--branches", "--tags", f"--glob={EXPERIMENTS}", "--", "dvc.lock"
+        "rev-list", "HEAD", "--branches", "--tags", f"--glob={EXPERIMENTS}", "--", "dvc.lock"
     ).split()
     return {locked_recipe(read(commit, "dvc.lock")): commit for commit in commits}
 

@@ -43,7 +43,7 @@ def main() -> None:
         for seed in study.seeds
         for units in study.hidden_units
     ]
-    commits = obtain(trainings, jobs)
+    commits = obtain("Trainings", trainings, jobs)
     if not commits:
         raise BadInput("No training came through; dvc queue logs <name> says why")
     rows = table(commits, study.epochs)
@@ -55,7 +55,7 @@ def main() -> None:
         for training in commits
         if width(training.hidden_units) == best_width
     ]
-    commits_of_chosen = commits if on_test else obtain(chosen, jobs)
+    commits_of_chosen = commits if on_test else obtain("Tests of the best", chosen, jobs)
     scores = [json.loads(read(commit, SCORES)) for commit in commits_of_chosen.values()]
     test = None if on_test or not scores else ErrorsOnTest.of(scores)
 
@@ -117,7 +117,7 @@ def workers(threads: int) -> int:
     return max(1, processors // (threads or processors))
 
 
-def obtain(trainings: Sequence[Training], jobs: int) -> dict[Training, str]:
+def obtain(label: str, trainings: Sequence[Training], jobs: int) -> dict[Training, str]:
     """The commits that hold the results of trainings, after running those that none holds.
 
     What has failed or got lost is asked for again, ATTEMPTS times in all; a training that is
@@ -126,7 +126,7 @@ def obtain(trainings: Sequence[Training], jobs: int) -> dict[Training, str]:
     recipes = {training: recipe(training.parameters) for training in trainings}
     commits = held()
     there = sum(digest in commits for digest in recipes.values())
-    print(f"{len(trainings)} trainings: {there} are there, {len(trainings) - there} to do")
+    print(f"{label}: {there} of {len(trainings)} are there, {len(trainings) - there} to train")
     for attempt in range(ATTEMPTS):
         wanted = {
             name(training): training.parameters
@@ -154,7 +154,7 @@ def prepare_data(validation: int) -> None:
     """Puts the data into DVC's cache, so that the workers do not all download it."""
     # They run elsewhere, where a relative path would lead to nowhere.
     mirror = os.environ.get("MNIST_MIRROR", "")
-    if Path(mirror).is_dir():
+    if mirror and Path(mirror).is_dir():
         os.environ["MNIST_MIRROR"] = str(Path(mirror).resolve())
     with suppress(BadInput):  # of a study that was killed
         dvc("exp", "remove", PREPARATION)

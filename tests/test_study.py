@@ -120,7 +120,7 @@ def study(project: Project, *options: str, fails: bool = False) -> str:
 @pytest.mark.slow
 def test_a_study_asks_for_what_is_missing_and_leaves_the_rest_alone(project: Project) -> None:
     project.dvc("exp", "run", "--queue", "--name", "theirs", "--set-param", "train.seed=9")
-    assert "2 trainings: 0 are there, 2 to do" in study(project, "--seeds", "1", "2")
+    assert "Trainings: 0 of 2 are there, 2 to train" in study(project, "--seeds", "1", "2")
     reports = {path.name: path.read_bytes() for path in (project.folder / "reports").iterdir()}
     assert sorted(reports) == ["study.csv", "study.md", "study.png"]
     assert reports["study.csv"].count(b"\n") == 1 + 2 * 2
@@ -128,11 +128,13 @@ def test_a_study_asks_for_what_is_missing_and_leaves_the_rest_alone(project: Pro
 
     # A branch with other code of no stage, and the same study.
     project.commit("Reports")
-    assert "2 trainings: 2 are there, 0 to do" in study(project, "--seeds", "1", "2")
+    assert "Trainings: 2 of 2 are there, 0 to train" in study(project, "--seeds", "1", "2")
     assert project.git("status", "--porcelain") == ""
 
     # What the shorter training holds is what the longer one's history says.
-    assert "1 trainings: 0 are there, 1 to do" in study(project, "--seeds", "1", "--epochs", "1")
+    assert "Trainings: 0 of 1 are there, 1 to train" in study(
+        project, "--seeds", "1", "--epochs", "1"
+    )
     longer = pd.read_csv(project.folder / "reports/study.csv").set_index("epochs")["error"]
     project.git("restore", "reports")
     shorter = pd.read_csv(project.folder / "reports/study.csv").query("seed == 1")
@@ -197,7 +199,7 @@ def test_ctrl_c_takes_a_study_from_the_queue_and_it_goes_on_later(
     assert process.wait(60) == -signal.SIGINT
     assert not re.search("Queued|Running", project.dvc("queue", "status"))
     assert project.git("status", "--porcelain") == ""
-    assert "2 trainings: 1 are there, 1 to do" in study(project, "--seeds", "1", "2")
+    assert "Trainings: 1 of 2 are there, 1 to train" in study(project, "--seeds", "1", "2")
 
 
 @pytest.mark.slow
