@@ -106,9 +106,9 @@ def choice(reading: Reading, test: ErrorsOnTest | None) -> str:
             "luckiest wins. No images are left that could tell by how much."
         )
     if test is None:
-        return "Its test error is missing."
+        return "The test error of the best is missing."
     return (
-        f"Its test error, looked at once, after the choice: {test}. The error in the table is "
+        f"The test error of the best, looked at once, after the choice: {test}. The one in the table is "
         "flattered: among equals, the luckiest is chosen."
     )
 
