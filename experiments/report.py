@@ -108,8 +108,8 @@ def choice(reading: Reading, test: ErrorsOnTest | None) -> str:
     if test is None:
         return "The test error of the best is missing."
     return (
-        f"The test error of the best, looked at once, after the choice: {test}. The one in the table is "
-        "flattered: among equals, the luckiest is chosen."
+        f"The test error of the best, looked at once, after the choice: {test}. The one in the "
+        "table is flattered: among equals, the luckiest is chosen."
     )
 
 
