@@ -44,6 +44,27 @@ def digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
     return figure
 
 
+def beside(originals: Sequence[Array], images: Sequence[Array], captions: Sequence[str]) -> Figure:
+    """Draws pictures, and to the right of each what the network sees of it.
+
+    Args:
+        originals: n pictures, uint8 of shape (h, w), of any size.
+        images: n of shape (28, 28).
+        captions: n of them.
+    """
+    columns = int(np.ceil(np.sqrt(len(images))))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(3.2 * columns, 1.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2 * columns, squeeze=False).reshape(-1, 2)
+    for axes in panels.ravel():
+        axes.axis("off")
+    for pair, original, image, caption in zip(panels, originals, images, captions, strict=False):
+        pair[0].imshow(original, cmap="gray", vmin=0, vmax=255)
+        pair[1].imshow(image, cmap="gray_r", vmin=0, vmax=255)
+        pair[1].set_title(caption, fontsize=10)
+    return figure
+
+
 def confusion(counts: Array) -> Figure:
     """Draws a confusion matrix in which the mistakes can be told apart.
 
