@@ -9,13 +9,17 @@ endif
 
 VENV := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
+APP := .venv/.installed-app
+# Where `make app` listens; `:=`, since some shells export HOST, the machine's name.
+HOST := 127.0.0.1
+PORT := 8000
 
 # As after `. .venv/bin/activate`: the stages' `python` is the one that the packages are for.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help quickstart repro study compare test lint lock
+.PHONY: help quickstart repro study compare predict app test lint lock
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -32,6 +36,12 @@ study: $(VENV)  ## compare the epochs and widths of study.yaml; options: make st
 compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
 	@python -m experiments.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'
 
+predict: $(VENV)  ## the digit in a picture: make predict IMAGE=photo.jpg
+	@python -m stages.predict -- "$(or $(IMAGE),$(error Name a picture: make predict IMAGE=photo.jpg))"
+
+app: $(APP)  ## a page to draw digits on; HOST=127.0.0.1 PORT=8000
+	@python -m app.server --host "$(HOST)" --port "$(PORT)"
+
 test: $(DEVELOPMENT)  ## all tests
 	pytest
 
@@ -44,6 +54,8 @@ lock: $(DEVELOPMENT)  ## compile requirements*.txt anew from requirements*.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet requirements.in -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet requirements-app.in -o requirements-app.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet requirements-dev.in -o requirements-dev.txt
 
 $(VENV): requirements.txt
@@ -54,6 +66,10 @@ $(VENV): requirements.txt
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
 
-$(DEVELOPMENT): $(VENV) requirements-dev.txt
+$(APP): $(VENV) requirements-app.txt
+	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-app.txt
+	@touch $@
+
+$(DEVELOPMENT): $(APP) requirements-dev.txt
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@

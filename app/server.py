@@ -25,7 +25,7 @@ def page(network: Any, scaling: Any) -> Flask:
         network: float32 (n, 28, 28) -> (n, 10).
         scaling: what the network was trained with, as `load_network` gives both.
     """
-    app = Flask(__name__, template_folder="page", static_folder="page")
+    app = Flask(__name__, template_folder="page", static_folder="page", static_url_path="/static")
 
     @app.get("/")
     def draw() -> str:

@@ -3,8 +3,11 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from stages.parts.datasets import embedded_mnist_5k
+from stages.parts.scaling import Scaling
 from tests.project import Project, copy_of_project
 
 
@@ -23,3 +26,19 @@ def project(reproduced: Project, tmp_path: Path) -> Project:
     """A copy of the reproduced project, with its cache, to do with as you like."""
     shutil.copytree(reproduced.folder, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network trained on mnist-5k, good enough for clear digits."""
+    from stages.parts.network import build_network, save_network
+
+    arrays = embedded_mnist_5k()
+    scaling = Scaling(0.0, 255.0)
+    network = build_network([128], seed=1)
+    network.compile("adam", "sparse_categorical_crossentropy")
+    x = scaling(arrays["x_train"])
+    network.fit(x, np.array(arrays["y_train"]), epochs=8, batch_size=32, verbose=0)
+    path = tmp_path_factory.mktemp("model") / "handwritten_digit.h5"
+    save_network(network, scaling, path)
+    return path

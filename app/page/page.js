@@ -51,7 +51,7 @@ function show({ error, probabilities, image }) {
   const first = probabilities.indexOf(Math.max(...probabilities));
   bars.forEach((bar, digit) => {
     bar.className = digit === first ? "first" : "";
-    bar.querySelector("meter").value = probabilities[digit];
+    bar.querySelector("i").style.width = `${100 * probabilities[digit]}%`;
     bar.querySelector("span").textContent = `${(100 * probabilities[digit]).toFixed(1)}%`;
   });
   say(`It is a ${first}, with a probability of ${(100 * probabilities[first]).toFixed(1)}%.`);
@@ -99,7 +99,7 @@ function draw(event) {
   Object.assign(pen, { lineWidth: 36, lineCap: "round", strokeStyle: "#111" });
   pen.beginPath();
   pen.moveTo(...stroke);
-  pen.lineTo(...next);
+  pen.lineTo(next[0] + 0.01, next[1]); // a line of no length would leave no dot
   pen.stroke();
   stroke = next;
   const now = drawing;

@@ -93,7 +93,7 @@ def stretched(pixels: Floats) -> UInt8:
     finite = np.nan_to_num(pixels.astype(np.float64), posinf=0, neginf=0)
     low, high = finite.min(), finite.max()
     levels = (finite - low) / max(high - low, 1e-300) * 255
-    return levels.astype(np.uint8)
+    return np.asarray(levels, dtype=np.uint8)
 
 
 def on_paper(luminance: UInt8, alpha: UInt8) -> UInt8:

@@ -37,6 +37,8 @@ CLEAREST_NOISE = 5
 # Of the longer side of the frame, and of the ink of the largest piece: less is a speck.
 SPECK_SIDE = 1 / 60
 SPECK_INK = 0.04
+# Where this share of the ink is free of the border, what touches it is no part of the digit.
+INSIDE = 0.15
 # 99 of 100 training digits have strokes wider than this, in pixels of the 20x20 box.
 THINNEST = 1.8
 
@@ -104,8 +106,8 @@ def paper(grey: UInt8) -> Floats:
     Returns:
         float32 of the same shape, from the medians of at most CELLS x CELLS cells. Under even
         light it is their median, for a surface would follow a digit that fills the frame. Under
-        uneven light it is a quadratic surface through them plus the local median of what that
-        leaves, which follows the edge of a shadow.
+        uneven light it is their local median, with or without a quadratic surface taken away
+        first, whichever leaves less.
     """
     height, width = grey.shape
     cell = -(-max(height, width) // CELLS)
@@ -116,8 +118,13 @@ def paper(grey: UInt8) -> Floats:
     surface = quadratic(medians)
     if np.abs(medians - surface).sum() > (1 - UNEVEN) * np.abs(medians - flat).sum():
         return np.full(grey.shape, flat[0, 0], dtype=np.float32)
-    local = ndimage.median_filter(medians - surface, size=WINDOW, mode="nearest")
-    return resized((surface + local).astype(np.float32), whole.shape)[:height, :width]
+    # The edge of a hard shadow bends the surface; the window alone keeps it.
+    candidates = [
+        base + ndimage.median_filter(medians - base, size=WINDOW, mode="nearest")
+        for base in (surface, flat)
+    ]
+    best = min(candidates, key=lambda candidate: float(np.abs(medians - candidate).sum()))
+    return resized(best.astype(np.float32), whole.shape)[:height, :width]
 
 
 def quadratic(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -142,8 +149,7 @@ def digit_pieces(mask: Mask, amount: Floats) -> Mask:
         amount: float32 of shape (h, w), how much of it.
 
     Returns:
-        The mask of the pieces that are left. Ink at the border counts where it is most of
-        all the ink.
+        The mask of the pieces that are left. Ink at the border counts where there is little else.
     """
     pieces, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count == 0:
@@ -157,7 +163,7 @@ def digit_pieces(mask: Mask, amount: Floats) -> Mask:
     border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
     inside = amounts.copy()
     inside[border] = 0
-    if inside.sum() > 0.25 * amounts.sum():
+    if inside.sum() > INSIDE * amounts.sum():
         amounts = inside
     kept = amounts > SPECK_INK * amounts.max()
     return np.asarray(kept[pieces], dtype=np.bool_)
