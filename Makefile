@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help quickstart repro study compare predict app test lint lock
+.PHONY: help quickstart repro verify study compare predict app test lint lock
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -35,6 +35,9 @@ study: $(VENV)  ## compare the epochs and widths of study.yaml; options: make st
 
 compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
 	@python -m experiments.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'
+
+verify: $(VENV)  ## run HEAD again in a temporary clone and compare every byte with dvc.lock
+	@python -m tools.verify
 
 predict: $(VENV)  ## the digit in a picture: make predict IMAGE=photo.jpg
 	@python -m stages.predict -- "$(or $(IMAGE),$(error Name a picture: make predict IMAGE=photo.jpg))"

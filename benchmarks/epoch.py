@@ -1,0 +1,89 @@
+"""The time of an epoch: plain Keras `fit`, this project's loop, and the arithmetic alone.
+
+    python -m benchmarks.epoch
+
+The trainings are run in turn; the medians are of all epochs but each training's first, in which
+its program is compiled.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from statistics import median
+
+import numpy as np
+
+from benchmarks.training import BATCH_SIZE, HIDDEN_UNITS, train
+
+ROUNDS, EPOCHS = 2, 5
+IMAGES = 60_000
+WAYS = {
+    "plain Keras fit, all cores": ("plain", 0),
+    "compiled epoch, all cores": ("compiled", 0),
+    "compiled epoch, one thread": ("compiled", 1),
+}
+
+
+def floor() -> float:
+    """Seconds of an epoch's matrix products alone, by numpy, at these shapes.
+
+    Of each layer the output, the gradient of the weights, and but for the first layer the
+    gradient of the input.
+    """
+    random = np.random.default_rng(0)
+    sizes = [784, *HIDDEN_UNITS, 10]
+    products = []
+    for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
+        x = random.standard_normal((BATCH_SIZE, inputs), dtype=np.float32)
+        w = random.standard_normal((inputs, outputs), dtype=np.float32)
+        y = random.standard_normal((BATCH_SIZE, outputs), dtype=np.float32)
+        products += [(x, w), (x.T, y)] + ([(y, w.T)] if layer else [])
+    results = [a @ b for a, b in products]
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(200):
+            for (a, b), result in zip(products, results, strict=True):
+                np.matmul(a, b, out=result)
+        seconds.append((time.perf_counter() - began) / 200)
+    return median(seconds) * IMAGES / BATCH_SIZE
+
+
+def main() -> None:
+    if sys.argv[1:] == ["floor"]:
+        print(floor())
+        return
+    seconds: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    for _ in range(ROUNDS):
+        for way, (how, threads) in WAYS.items():
+            seconds[way].append(train(how, EPOCHS, 0, threads)["seconds"])
+    floors = {}
+    for cores, threads in (("all cores", os.cpu_count() or 1), ("one thread", 1)):
+        output = subprocess.run(
+            [sys.executable, "-m", "benchmarks.epoch", "floor"],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads)},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+        floors[cores] = float(output)
+
+    medians = {
+        way: median(second for run in runs for second in run[1:]) for way, runs in seconds.items()
+    }
+    baseline = medians["plain Keras fit, all cores"]
+    print("| one epoch | first, s | median, s | of plain Keras | times the floor |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for way, value in medians.items():
+        first = median(run[0] for run in seconds[way])
+        least = floors[way.split(", ")[1]]
+        ratio, times = value / baseline, value / least
+        print(f"| {way} | {first:.2f} | {value:.2f} | {ratio:.2f} | {times:.1f} |")
+    for cores, least in floors.items():
+        print(f"| floor: products alone, {cores} | | {least:.2f} | {least / baseline:.2f} | 1 |")
+
+
+if __name__ == "__main__":
+    main()

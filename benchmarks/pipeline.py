@@ -1,0 +1,82 @@
+"""The whole pipeline from nothing against the tutorial's script as one process.
+
+    MNIST_MIRROR=/path/to/mnist python -m benchmarks.pipeline
+
+In a clean clone of HEAD. Also the peak memory of both, download and normalize by themselves,
+and a `dvc repro` with nothing to do against `dvc --version`.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+
+class Cost(NamedTuple):
+    """Wall seconds, and the peak memory in MB of the largest single process."""
+
+    seconds: float
+    megabytes: float
+
+
+def cost(folder: Path, *command: str) -> Cost:
+    began = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=sys.stderr)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)}: exit status {process.returncode}")
+    return Cost(time.perf_counter() - began, usage.ru_maxrss / 1024)
+
+
+def main() -> None:
+    mirror = os.environ.get("MNIST_MIRROR")
+    if mirror and Path(mirror).is_dir():
+        os.environ["MNIST_MIRROR"] = str(Path(mirror).resolve())
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "clone"
+        subprocess.run(["git", "clone", "--quiet", ".", folder], check=True)
+
+        def repro(*targets: str) -> Cost:
+            shutil.rmtree(folder / ".dvc/cache", ignore_errors=True)
+            shutil.rmtree(folder / "data", ignore_errors=True)
+            return cost(folder, "dvc", "repro", "--quiet", "--force", *targets)
+
+        script_file = str(Path(__file__).with_name("tutorial.py"))
+        one = repro()
+        script = cost(folder, sys.executable, script_file)
+        parameters = folder / "params.yaml"
+        parameters.write_text(parameters.read_text().replace("threads: 1", "threads: 0"))
+        every = repro()
+        data = [
+            cost(folder, "python", "-m", f"stages.{name}") for name in ("download", "normalize")
+        ]
+        nothing = [cost(folder, "dvc", "repro", "--quiet").seconds for _ in range(5)]
+        version = [cost(folder, "dvc", "--version").seconds for _ in range(5)]
+
+    print("| | s | of the script | peak memory, MB | of the script |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, value in (
+        ("the tutorial's script, all cores", script),
+        ("dvc repro from nothing, all cores", every),
+        ("dvc repro from nothing, one thread", one),
+    ):
+        time_ratio = value.seconds / script.seconds
+        memory_ratio = value.megabytes / script.megabytes
+        print(
+            f"| {name} | {value.seconds:.1f} | {time_ratio:.2f} "
+            f"| {value.megabytes:.0f} | {memory_ratio:.2f} |"
+        )
+    seconds, most = sum(c.seconds for c in data), max(c.megabytes for c in data)
+    print(f"| download and normalize | {seconds:.1f} | | {most:.0f} | |")
+    idle, least = median(nothing), median(version)
+    print(f"\ndvc repro with nothing to do: {idle:.2f} s, {idle / least:.1f} times dvc --version")
+
+
+if __name__ == "__main__":
+    main()

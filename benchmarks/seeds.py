@@ -1,0 +1,29 @@
+"""Whether this is the same training: test errors of plain Keras `fit` and of the compiled epoch.
+
+python -m benchmarks.seeds
+"""
+
+import numpy as np
+
+from benchmarks.training import train
+
+SEEDS = range(5)
+EPOCHS = 10
+
+
+def main() -> None:
+    errors = {
+        how: np.array([train(how, EPOCHS, seed, 1)["test_error"] for seed in SEEDS])
+        for how in ("plain", "compiled")
+    }
+    print(f"| test error, %, after {EPOCHS} epochs | seeds {SEEDS[0]} to {SEEDS[-1]} | mean |")
+    print("| --- | --- | ---: |")
+    for how, values in errors.items():
+        print(f"| {how} | {', '.join(f'{value:.2f}' for value in values)} | {values.mean():.2f} |")
+    difference = errors["compiled"].mean() - errors["plain"].mean()
+    error = np.sqrt(sum(values.var(ddof=1) / len(values) for values in errors.values()))
+    print(f"\nDifference {difference:+.2f}, its standard error {error:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""One training of the tutorial's network on MNIST, by plain Keras or by this project's loop.
+
+A process of its own, for the other benchmarks: `python -m benchmarks.training plain --epochs 4`
+prints the seconds of each epoch and the test error as JSON. It reads data/normalized: dvc repro.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NORMALIZED = Path("data/normalized")
+HIDDEN_UNITS = [512, 256, 128]
+BATCH_SIZE = 32
+
+
+def train(how: str, epochs: int, seed: int, threads: int) -> dict[str, Any]:
+    """Runs one training in a new process; the seconds of each epoch, the test error in %."""
+    options = {"--epochs": epochs, "--seed": seed, "--threads": threads}
+    flat = [str(word) for pair in options.items() for word in pair]
+    command = [sys.executable, "-m", "benchmarks.training", how, *flat]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    result: dict[str, Any] = json.loads(output)
+    return result
+
+
+def plain(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> None:
+    """As the tutorial does, whatever threads and instructions TensorFlow chooses."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    dense = [keras.layers.Dense(units, activation="relu") for units in HIDDEN_UNITS]
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28)),
+            keras.layers.Flatten(),
+            *dense,
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(
+        np.array(data["x_train"]),
+        data["y_train"],
+        epochs=epochs,
+        batch_size=BATCH_SIZE,
+        validation_data=(np.array(data["x_test"]), data["y_test"]),
+        callbacks=[callback],
+        verbose=0,
+    )
+
+
+def compiled(epochs: int, seed: int, threads: int, callback: Any, data: dict[str, Any]) -> None:
+    """As stages/train.py does."""
+    from stages.parts.compiled_epoch import CompiledEpoch, Permutations
+    from stages.parts.network import build_network
+    from stages.parts.repeatable import keras, set_threads
+
+    set_threads(threads)
+    network = build_network(HIDDEN_UNITS, seed)
+    model = CompiledEpoch(network, data["x_train"], data["y_train"], BATCH_SIZE)
+    model.compile(keras.optimizers.Adam())
+    model.fit(
+        Permutations(len(data["y_train"]), seed, 0),
+        epochs=epochs,
+        validation_data=(data["x_test"], data["y_test"]),
+        validation_batch_size=len(data["y_test"]),
+        callbacks=[callback],
+        shuffle=False,
+        verbose=0,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("how", choices=["plain", "compiled"])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    data = {path.stem: np.load(path, mmap_mode="c") for path in NORMALIZED.glob("*.npy")}
+
+    if arguments.how == "compiled":
+        import stages.parts.repeatable  # noqa: F401, before Keras
+    import keras
+
+    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.seconds: list[float] = []
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.began = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
+            self.seconds.append(time.perf_counter() - self.began)
+            self.error = 100 * (1 - logs["val_accuracy"])
+
+    clock = Clock()
+    if arguments.how == "plain":
+        plain(arguments.epochs, arguments.seed, clock, data)
+    else:
+        compiled(arguments.epochs, arguments.seed, arguments.threads, clock, data)
+    print(json.dumps({"seconds": clock.seconds, "test_error": round(clock.error, 4)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Runs the committed pipeline again elsewhere, and compares every byte with dvc.lock.
+
+    make verify
+
+HEAD is cloned into a temporary folder with an empty cache. Exit status 0 only when all bytes
+agree. On another kind of processor the model's bytes may differ; then the metrics are judged.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+METRICS = "metrics/evaluate.json"
+MIRROR = "MNIST_MIRROR"
+
+
+def outputs(lock: dict[str, Any]) -> dict[str, str]:
+    """Path to MD5 of everything that the stages of a dvc.lock have written."""
+    return {
+        out["path"]: out["md5"]
+        for stage in lock["stages"].values()
+        for out in stage.get("outs", [])
+    }
+
+
+def comparison(committed: dict[str, str], again: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """For each output its path and `identical`, or both MD5s."""
+    for path, md5 in committed.items():
+        other = again.get(path, "missing")
+        yield path, "identical" if other == md5 else f"{md5} is now {other}"
+
+
+def judgement(committed: dict[str, Any], again: dict[str, Any]) -> str:
+    """Says by how much the metrics differ, and whether that is within the committed interval."""
+    low, high = committed["baseline_error_low"], committed["baseline_error_high"]
+    change = again["baseline_error"] - committed["baseline_error"]
+    place = "within" if low <= again["baseline_error"] <= high else "OUTSIDE"
+    return (
+        f"baseline_error {again['baseline_error']:.2f}% instead of "
+        f"{committed['baseline_error']:.2f}% ({change:+.2f}): {place} the interval {low:.2f}–{high:.2f}"
+    )
+
+
+def main() -> None:
+    mirror = os.environ.get(MIRROR)
+    if mirror and Path(mirror).is_dir():
+        os.environ[MIRROR] = str(Path(mirror).resolve())
+    with tempfile.TemporaryDirectory() as temporary:
+        clone = Path(temporary) / "clone"
+        run = subprocess.run(["git", "clone", "--quiet", ".", clone], check=False)
+        if run.returncode:
+            sys.exit("verify: HEAD cannot be cloned; is this a git repository?")
+        committed = yaml.safe_load((clone / "dvc.lock").read_text())
+        metrics = json.loads((clone / METRICS).read_text())
+        # Not --force: with an empty cache and no outputs, everything runs.
+        if subprocess.run(["dvc", "repro"], cwd=clone, check=False).returncode:
+            sys.exit("verify: the pipeline has failed; what is above says why")
+        again = yaml.safe_load((clone / "dvc.lock").read_text())
+        metrics_again = json.loads((clone / METRICS).read_text())
+
+    rows = list(comparison(outputs(committed), outputs(again)))
+    print()
+    for path, verdict in rows:
+        print(f"{path:32} {verdict}")
+    if all(verdict == "identical" for _, verdict in rows):
+        print("\nAll bytes are identical.")
+        return
+    print(f"\n{judgement(metrics, metrics_again)}")
+    sys.exit("verify: not all bytes are identical; another kind of processor can be the reason")
+
+
+if __name__ == "__main__":
+    main()
