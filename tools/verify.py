@@ -40,11 +40,11 @@ def comparison(committed: dict[str, str], again: dict[str, str]) -> Iterator[tup
 def judgement(committed: dict[str, Any], again: dict[str, Any]) -> str:
     """Says by how much the metrics differ, and whether that is within the committed interval."""
     low, high = committed["baseline_error_low"], committed["baseline_error_high"]
-    change = again["baseline_error"] - committed["baseline_error"]
-    place = "within" if low <= again["baseline_error"] <= high else "OUTSIDE"
+    old, new = committed["baseline_error"], again["baseline_error"]
+    place = "within" if low <= new <= high else "OUTSIDE"
     return (
-        f"baseline_error {again['baseline_error']:.2f}% instead of "
-        f"{committed['baseline_error']:.2f}% ({change:+.2f}): {place} the interval {low:.2f}–{high:.2f}"
+        f"baseline_error {new:.2f}% instead of {old:.2f}% ({new - old:+.2f}): "
+        f"{place} the interval {low:.2f}–{high:.2f}"
     )
 
 
