@@ -112,7 +112,7 @@ def test_a_signal_ends_it_once_nothing_half_written_is_left(
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def workspace(tmp_path: Path) -> Path:
     """What the stage needs of the project, and outputs of an earlier run."""
     shutil.copytree(PROJECT / "stages", tmp_path / "stages")
     parameters = (PROJECT / "params.yaml").read_text()
@@ -125,67 +125,67 @@ def project(tmp_path: Path) -> Path:
 DOWNLOAD = [sys.executable, "-m", "stages.download"]
 
 
-def outputs(project: Path) -> list[str]:
-    return sorted(path.name for path in (project / "data").rglob("*"))
+def outputs(workspace: Path) -> list[str]:
+    return sorted(path.name for path in (workspace / "data").rglob("*"))
 
 
-def test_a_stage_out_of_space_half_way(project: Path) -> None:
+def test_a_stage_out_of_space_half_way(workspace: Path) -> None:
     def small_files_only() -> None:
         import resource
 
         # The first of the arrays has 3.1 MB.
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    result = run(DOWNLOAD, project, small_files_only)
+    result = run(DOWNLOAD, workspace, small_files_only)
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
     assert "(is the disk full?)" in result.stderr or "File too large" in result.stderr
-    assert outputs(project) == ["old", "raw"]
-    assert not (project / "metrics").exists()
+    assert outputs(workspace) == ["old", "raw"]
+    assert not (workspace / "metrics").exists()
 
-    assert run(DOWNLOAD, project).returncode == 0  # there is space again
-    assert "x_train.npy" in outputs(project)
-    assert "old" not in outputs(project)
+    assert run(DOWNLOAD, workspace).returncode == 0  # there is space again
+    assert "x_train.npy" in outputs(workspace)
+    assert "old" not in outputs(workspace)
 
 
-def test_a_stage_on_a_full_disk(project: Path) -> None:
+def test_a_stage_on_a_full_disk(workspace: Path) -> None:
     """On a real file system of 3 MB, where we may mount one."""
     mounting = "mount -t tmpfs -o size=3m none data"
     unshared = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
-    if shutil.which("unshare") is None or run([*unshared, mounting], project).returncode:
+    if shutil.which("unshare") is None or run([*unshared, mounting], workspace).returncode:
         pytest.skip("no file system can be mounted here")
     # The mount is gone with the process, so it has to look itself.
     look = f'{mounting} && mkdir data/raw && touch data/raw/old && "$@"; echo $?; find data -type f'
-    result = run([*unshared, look, "sh", *DOWNLOAD], project)
+    result = run([*unshared, look, "sh", *DOWNLOAD], workspace)
     assert result.stdout.splitlines() == ["1", "data/raw/old"]
     assert len(result.stderr.splitlines()) == 1
     assert "(is the disk full?)" in result.stderr or "No space left" in result.stderr
 
 
 @pytest.mark.parametrize("stage", ["download", "normalize"])
-def test_bad_parameters_leave_every_output(project: Path, stage: str) -> None:
-    text = (project / "params.yaml").read_text().replace("epochs: 10", "epochs: -3")
-    (project / "params.yaml").write_text(text)
-    result = run([sys.executable, "-m", f"stages.{stage}"], project)
+def test_bad_parameters_leave_every_output(workspace: Path, stage: str) -> None:
+    text = (workspace / "params.yaml").read_text().replace("epochs: 10", "epochs: -3")
+    (workspace / "params.yaml").write_text(text)
+    result = run([sys.executable, "-m", f"stages.{stage}"], workspace)
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr == (
         "params.yaml: train.epochs is -3; it must be a whole number from 1 to 100000\n"
     )
-    assert outputs(project) == ["old", "raw"]
+    assert outputs(workspace) == ["old", "raw"]
 
 
-def test_tampered_raw_arrays_stop_normalize(project: Path) -> None:
-    assert run(DOWNLOAD, project).returncode == 0
-    path = project / "data/raw/x_test.npy"
+def test_tampered_raw_arrays_stop_normalize(workspace: Path) -> None:
+    assert run(DOWNLOAD, workspace).returncode == 0
+    path = workspace / "data/raw/x_test.npy"
     content = bytearray(path.read_bytes())
     content[5_000] ^= 1
     path.write_bytes(content)
-    result = run([sys.executable, "-m", "stages.normalize"], project)
+    result = run([sys.executable, "-m", "stages.normalize"], workspace)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
         "data/raw/x_test.npy is not what was saved: its SHA-256 is not the one in SHA256SUMS; "
         "remove data/raw and run dvc repro\n"
     )
-    assert not (project / "data/normalized").exists()
-    assert not (project / "plots").exists()
+    assert not (workspace / "data/normalized").exists()
+    assert not (workspace / "plots").exists()

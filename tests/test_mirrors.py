@@ -39,6 +39,9 @@ OTHER = PinnedFile("letters", 3, hashlib.sha256(b"abc").hexdigest())
 packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
 BOMB_START = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
 BOMB_BLOCK = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+# Bound but not listening: nobody else can have the port, and who connects is refused.
+DEAF = socket.socket()
+DEAF.bind(("127.0.0.1", 0))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -240,9 +243,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return int(DEAF.getsockname()[1])
 
 
 def project_copy(folder: Path) -> Path:
