@@ -125,7 +125,8 @@ def overlap(a: str, b: str) -> bool:
 
 def test_these_are_the_stages() -> None:
     assert list(STAGES) == NAMES
-    assert sorted(path.stem for path in (PROJECT / "stages").glob("*.py")) == sorted(NAMES)
+    # Others, such as predict.py, may lie there, too.
+    assert {path.stem for path in (PROJECT / "stages").glob("*.py")} >= set(NAMES)
 
 
 @pytest.mark.parametrize("stage", NAMES)
