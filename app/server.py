@@ -13,6 +13,7 @@ from stages.parts.bad_input import BadInput, explained
 from stages.parts.grey import read_grey
 from stages.parts.ink import mnist_image
 from stages.parts.network import load_network
+from stages.parts.repeatable import set_threads
 
 MODEL = Path("models/handwritten_digit.h5")
 MAX_BYTES = 32_000_000  # a phone's photo has 2 to 15 million
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL, help="by default %(default)s")
     arguments = parser.parse_args()
 
+    set_threads(1)
     app = page(*load_network(arguments.model))
     try:
         # One thread: one picture at a time is held in memory.

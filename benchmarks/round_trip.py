@@ -22,6 +22,7 @@ from stages.parts.grey import read_grey
 from stages.parts.ink import mnist_image
 from stages.parts.network import load_network
 from stages.parts.progress import Progress
+from stages.parts.repeatable import set_threads
 
 RAW = Path("data/raw")
 MODEL = Path("models/handwritten_digit.h5")
@@ -34,6 +35,7 @@ GRADIENT = 90
 
 def main() -> int:
     x, y = load_split(RAW, "test", "uint8")  # (n, 28, 28), (n,)
+    set_threads(1)
     network, scaling = load_network(MODEL)
     chance = np.random.default_rng(seed=0)
 

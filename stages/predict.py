@@ -65,7 +65,9 @@ def predict(images: UInt8, model: Path) -> Any:
     """Probabilities, float32 of shape (n, 10), for images, uint8 of shape (n, 28, 28)."""
     # Here, so that nobody waits for TensorFlow to learn that a file name is wrong.
     from stages.parts.network import load_network
+    from stages.parts.repeatable import set_threads
 
+    set_threads(1)
     network, scaling = load_network(model)
     return network.predict(scaling(images), batch_size=1_000, verbose=0)
 
