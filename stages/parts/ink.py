@@ -84,7 +84,8 @@ def ink(grey: UInt8) -> Floats:
     rows, columns = extent(mask)
     pixel = max(rows.stop - rows.start, columns.stop - columns.start) / BOX
     halo = ndimage.distance_transform_edt(~mask) <= max(1, pixel)
-    noise = float(contrast[~halo].std()) if not halo.all() else 0.0
+    # From the median, in which ruled lines and what was left out above do not count.
+    noise = 1.48 * float(np.median(np.abs(contrast[~halo]))) if not halo.all() else 0.0
     # Not the median: the mask of a hairline is mostly its surroundings.
     full = float(np.percentile(contrast[mask], 75))
     if full < max(FAINTEST, CLEAREST_NOISE * noise):
