@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL, help="by default %(default)s")
     arguments = parser.parse_args()
 
+    # While somebody draws, questions queue as a matter of course.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     set_threads(1)
     app = page(*load_network(arguments.model))
     try:
