@@ -84,8 +84,11 @@ def ink(grey: UInt8) -> Floats:
     rows, columns = extent(mask)
     pixel = max(rows.stop - rows.start, columns.stop - columns.start) / BOX
     halo = ndimage.distance_transform_edt(~mask) <= max(1, pixel)
-    # From the median, in which ruled lines and what was left out above do not count.
-    noise = 1.48 * float(np.median(np.abs(contrast[~halo]))) if not halo.all() else 0.0
+    # Medians, in which ruled lines and what was left out above do not count.
+    noise = 0.0
+    if not halo.all():
+        contrast -= np.median(contrast[~halo])
+        noise = 1.48 * float(np.median(np.abs(contrast[~halo])))
     # Not the median: the mask of a hairline is mostly its surroundings.
     full = float(np.percentile(contrast[mask], 75))
     if full < max(FAINTEST, CLEAREST_NOISE * noise):
