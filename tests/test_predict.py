@@ -1,5 +1,6 @@
 """The command that reads the digit in a picture, as a process of its own."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stages.parts.datasets import embedded_mnist_5k
 from tests.project import ROOT
@@ -37,27 +38,44 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]
     return folder, [int(label) for label in arrays["y_test"][:10]]
 
 
-def test_every_picture_is_answered_and_a_failure_is_told(
+def spoilt(folder: Path) -> dict[str, str]:
+    """Files in which no digit can be read: their names, and what is to be said of each."""
+    Image.new("L", (50, 50), 255).save(folder / "empty.png")
+    (folder / "text.png").write_text("no picture")
+    whole = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(whole, "JPEG")
+    (folder / "cut.jpg").write_bytes(whole.getvalue()[:3_000])
+    Image.new("1", (10_001, 10_000)).save(folder / "bomb.png")
+    return {
+        "empty.png": "no ink",
+        "text.png": "not a picture",
+        "cut.jpg": "damaged",
+        "bomb.png": "more than 100 megapixels",
+        "missing.png": "No such file",
+    }
+
+
+def test_json_answers_every_picture_and_nothing_else(
     pictures: tuple[Path, list[int]], trained_model: Path, tmp_path: Path
 ) -> None:
     folder, labels = pictures
     good = sorted(folder.glob("*.png"))
-    bad = [tmp_path / name for name in ("empty.png", "text.png", "cut.png", "missing.png")]
-    Image.new("L", (50, 50), 255).save(bad[0])
-    bad[1].write_text("no picture")
-    bad[2].write_bytes(good[0].read_bytes()[:200])
+    bad = spoilt(tmp_path)
+    files = [*(tmp_path / name for name in bad), *good]
     shown = tmp_path / "shown.png"
-    result = predict(*bad, *good, "--json", "--show", shown, "--model", trained_model)
+    result = predict(*files, "--json", "--show", shown, "--model", trained_model)
 
     assert result.returncode == 1
     answers = json.loads(result.stdout)
-    assert [answer["file"] for answer in answers] == [str(file) for file in [*bad, *good]]
-    for answer in answers[:4]:
+    assert [answer["file"] for answer in answers] == [str(file) for file in files]
+    for answer, message in zip(answers[: len(bad)], bad.values(), strict=True):
         assert set(answer) == {"file", "error"}
+        assert message in answer["error"]
         assert "\n" not in answer["error"]
-    digits = [answer["digit"] for answer in answers[4:]]
+    digits = [answer["digit"] for answer in answers[len(bad) :]]
     assert np.sum(np.array(digits) == labels) >= 8
-    for answer in answers[4:]:
+    for answer in answers[len(bad) :]:
+        assert set(answer) == {"file", "digit", "probability", "probabilities"}
         assert len(answer["probabilities"]) == 10
         assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-4)
         assert answer["probability"] == max(answer["probabilities"])
@@ -65,14 +83,46 @@ def test_every_picture_is_answered_and_a_failure_is_told(
     assert "Traceback" not in result.stderr
 
 
-def test_lines_for_people(pictures: tuple[Path, list[int]], trained_model: Path) -> None:
-    file = pictures[0] / "0.png"
-    result = predict(file, "--model", trained_model)
+def test_a_line_for_each_picture_of_whatever_kind(
+    pictures: tuple[Path, list[int]], trained_model: Path, tmp_path: Path
+) -> None:
+    grey = Image.open(pictures[0] / "0.png").convert("L")
+    sideways = Image.Exif()
+    sideways[0x0112] = 6  # turn it right to see it upright
+    nothing = Image.new("RGBA", grey.size)
+    nothing.putalpha(ImageOps.invert(grey).point(lambda level: 0 if level < 30 else level))
+    ImageOps.invert(grey).save(tmp_path / "chalk.png")
+    grey.rotate(90, expand=True).save(tmp_path / "phone.jpg", exif=sideways)
+    nothing.save(tmp_path / "transparent.webp")
+    grey.convert("1").save(tmp_path / "fax.tif")
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 200).save(tmp_path / "deep.png")
+    kinds = [
+        tmp_path / name
+        for name in ("chalk.png", "phone.jpg", "transparent.webp", "fax.tif", "deep.png")
+    ]
+    bad = spoilt(tmp_path)
+    spoilt_files = [tmp_path / name for name in bad]
+    result = predict(
+        *spoilt_files[:3],
+        *kinds,
+        *spoilt_files[3:],
+        pictures[0] / "0.png",
+        "--model",
+        trained_model,
+    )
 
-    assert result.returncode == 0
-    assert result.stderr == ""
-    assert result.stdout.startswith(f"{file}: ")
-    assert result.stdout.count("%") == 3  # the digit and two runners-up
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        *map(str, kinds),
+        str(pictures[0] / "0.png"),
+    ]
+    assert {line.split(": ")[1][0] for line in lines} == {str(pictures[1][0])}
+    assert all(line.count("%") == 3 for line in lines)  # the digit and two runners-up
+    problems = result.stderr.splitlines()
+    for problem, file, message in zip(problems, spoilt_files, bad.values(), strict=True):
+        assert problem.startswith(f"{file}: ")
+        assert message in problem
 
 
 def test_a_missing_model_names_what_makes_it(tmp_path: Path) -> None:
