@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from stages.parts.mirrors import make_mirror_absolute
+
 
 class Cost(NamedTuple):
     """Wall seconds, and the peak memory in MB of the largest single process."""
@@ -35,9 +37,7 @@ def cost(folder: Path, *command: str) -> Cost:
 
 
 def main() -> None:
-    mirror = os.environ.get("MNIST_MIRROR")
-    if mirror and Path(mirror).is_dir():
-        os.environ["MNIST_MIRROR"] = str(Path(mirror).resolve())
+    make_mirror_absolute()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "clone"
         subprocess.run(["git", "clone", "--quiet", ".", folder], check=True)

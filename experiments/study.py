@@ -17,6 +17,7 @@ from experiments.recipes import held, read, recipe
 from experiments.report import ErrorsOnTest, Reading, page, picture, width
 from experiments.tasks import carry_out, dvc, settings
 from stages.parts.bad_input import BadInput, explained
+from stages.parts.mirrors import make_mirror_absolute
 from stages.parts.parameters import read_parameters
 from stages.parts.pictures import save
 from stages.parts.replacing import replacing
@@ -152,10 +153,7 @@ def name(training: Training) -> str:
 
 def prepare_data(validation: int) -> None:
     """Puts the data into DVC's cache, so that the workers do not all download it."""
-    # They run elsewhere, where a relative path would lead to nowhere.
-    mirror = os.environ.get("MNIST_MIRROR", "")
-    if mirror and Path(mirror).is_dir():
-        os.environ["MNIST_MIRROR"] = str(Path(mirror).resolve())
+    make_mirror_absolute()
     with suppress(BadInput):  # of a study that was killed
         dvc("exp", "remove", PREPARATION)
     changes = settings({"normalize.validation": validation})

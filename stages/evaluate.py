@@ -24,7 +24,14 @@ def main() -> None:
     parameters = read_parameters()
     confidence = parameters.evaluate.confidence
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
-    curves = read_history(TRAINING)
+    history = read_history(TRAINING)
+    held_out, _ = load_split(NORMALIZED, "validation", "float32")
+    # What training watched: without images held out, the test images.
+    watched = "validation" if len(held_out) else "test"
+    curves = {
+        metric: {"training": of["train"], watched: of["validation"]}
+        for metric, of in history.items()
+    }
     set_threads(1)
     network, _ = load_network(MODEL)
 

@@ -17,7 +17,7 @@ from stages.parts.scaling import Scaling
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")
 METRICS = Path("metrics/train")
-CHECKPOINT = Path("checkpoints/train.npz")
+CHECKPOINT = Path("checkpoint.npz")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ STATE = State(
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Checkpoint:
-    saved = Checkpoint(tmp_path / "checkpoints/train.npz", DEPENDENCIES)
+    saved = Checkpoint(tmp_path / "checkpoint.npz", DEPENDENCIES)
     saved.save(STATE)
     return saved
 

@@ -23,7 +23,7 @@ SECTIONS = {
     "train": {"model", "train"},
     "evaluate": {"evaluate"},
 }
-CHECKPOINT = "checkpoints/train.npz"  # gone by the end, and so no output
+CHECKPOINT = "checkpoint.npz"  # gone by the end, and so no output
 
 
 @cache

@@ -14,7 +14,7 @@ import pytest
 from tests.project import Project, activated
 
 MODEL = Path("models/handwritten_digit.h5")
-CHECKPOINT = Path("checkpoints/train.npz")
+CHECKPOINT = Path("checkpoint.npz")
 TRAIN = ("python", "-m", "stages.train")
 LONG: dict[str, dict[str, Any]] = {
     "model": {"hidden_units": [64]},
@@ -109,14 +109,14 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(project: 
 
     project.set({"train": {"epochs": 3}})
     output = project.run(*TRAIN)
-    assert "checkpoints/train.npz is of other parameters: training starts afresh" in output
+    assert "checkpoint.npz is of other parameters: training starts afresh" in output
     assert "epoch 1/3" in output
     fresh = (project.folder / MODEL).read_bytes()
 
     (project.folder / CHECKPOINT).parent.mkdir(exist_ok=True)
     (project.folder / CHECKPOINT).write_bytes(saved[: len(saved) // 2])
     output = project.run(*TRAIN)
-    assert re.search(r"checkpoints/train.npz is damaged \(.*\): training starts afresh", output)
+    assert re.search(r"checkpoint.npz is damaged \(.*\): training starts afresh", output)
     assert (project.folder / MODEL).read_bytes() == fresh
 
 

@@ -7,7 +7,6 @@ agree. On another kind of processor the model's bytes may differ; then the metri
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,8 +16,9 @@ from typing import Any
 
 import yaml
 
+from stages.parts.mirrors import make_mirror_absolute
+
 METRICS = "metrics/evaluate.json"
-MIRROR = "MNIST_MIRROR"
 
 
 def outputs(lock: dict[str, Any]) -> dict[str, str]:
@@ -49,9 +49,7 @@ def judgement(committed: dict[str, Any], again: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    mirror = os.environ.get(MIRROR)
-    if mirror and Path(mirror).is_dir():
-        os.environ[MIRROR] = str(Path(mirror).resolve())
+    make_mirror_absolute()
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "clone"
         run = subprocess.run(["git", "clone", "--quiet", ".", clone], check=False)

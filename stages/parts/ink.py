@@ -12,13 +12,13 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from stages.parts.arrays import SIDE
 from stages.parts.bad_input import BadInput
 
 UInt8 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-SIDE = 28
 BOX = 20
 CENTRE = 14  # the index of the pixel that holds the centre of mass
 # Of the frame's longer side: the cells in which the paper is seen, in a window wider than a

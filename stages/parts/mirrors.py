@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -62,6 +63,13 @@ def mirrors() -> list[str]:
     """The mirrors in the order to try: MNIST_MIRROR where it is set, then the public ones."""
     own = os.environ.get("MNIST_MIRROR")
     return [own, *PUBLIC_MIRRORS] if own else list(PUBLIC_MIRRORS)
+
+
+def make_mirror_absolute() -> None:
+    """Lets processes in other folders find a MNIST_MIRROR that is given as a relative path."""
+    own = os.environ.get("MNIST_MIRROR")
+    if own and Path(own).is_dir():
+        os.environ["MNIST_MIRROR"] = str(Path(own).resolve())
 
 
 def fetch(files: Sequence[PinnedFile], mirrors: Sequence[str]) -> list[bytes]:

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 
 # AVX2 is what every x86-64 processor of the last ten years has. Later flags win over what
 # the user has set. Other kinds of processor ignore them.
+XLA_CAP = " --xla_cpu_max_isa=AVX2"
 os.environ["DNNL_MAX_CPU_ISA"] = "AVX2"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa=AVX2".strip()
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + XLA_CAP
 # Otherwise they would change what set_threads sets.
 for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.pop(variable, None)
@@ -65,7 +66,16 @@ __all__ = ["keras", "set_threads", "tf"]
 
 
 def set_threads(threads: int) -> None:
-    """Sets the number of threads of an operation, 0 for one a core. Only once a process."""
+    """Sets the number of threads of an operation. Once a process, before it computes.
+
+    Args:
+        threads: 0 for all that the machine has: a thread for each core, and its fastest
+            instructions too, since the bits are this kind of machine's own anyway.
+    """
+    if threads == 0:
+        # Both are read when something is computed first, not at the import.
+        del os.environ["DNNL_MAX_CPU_ISA"]
+        os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].removesuffix(XLA_CAP)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     with without_noise():

@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binomtest
 
+from stages.parts.arrays import CLASSES
+
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
-CLASSES = 10
 
 
 def scores(probabilities: Floats, labels: Labels, confidence: float) -> dict[str, Any]:
