@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.training import BATCH_SIZE, HIDDEN_UNITS, train
 
-ROUNDS, EPOCHS = 2, 5
+ROUNDS, EPOCHS = 3, 5
 IMAGES = 60_000
 WAYS = {
     "plain Keras fit, all cores": ("plain", 0),
