@@ -56,8 +56,17 @@ def main() -> None:
         data = [
             cost(folder, "python", "-m", f"stages.{name}") for name in ("download", "normalize")
         ]
-        nothing = [cost(folder, "dvc", "repro", "--quiet").seconds for _ in range(5)]
-        version = [cost(folder, "dvc", "--version").seconds for _ in range(5)]
+        # In turn, as the machine's speed may drift.
+        idle, version = zip(
+            *(
+                (
+                    cost(folder, "dvc", "repro", "--quiet").seconds,
+                    cost(folder, "dvc", "--version").seconds,
+                )
+                for _ in range(9)
+            ),
+            strict=True,
+        )
 
     print("| | s | of the script | peak memory, MB | of the script |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -74,8 +83,8 @@ def main() -> None:
         )
     seconds, most = sum(c.seconds for c in data), max(c.megabytes for c in data)
     print(f"| download and normalize | {seconds:.1f} | | {most:.0f} | |")
-    idle, least = median(nothing), median(version)
-    print(f"\ndvc repro with nothing to do: {idle:.2f} s, {idle / least:.1f} times dvc --version")
+    ratio = median(a / b for a, b in zip(idle, version, strict=True))
+    print(f"\ndvc repro with nothing to do: {median(idle):.2f} s, {ratio:.1f} times dvc --version")
 
 
 if __name__ == "__main__":

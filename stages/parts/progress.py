@@ -54,12 +54,15 @@ class Progress:
         if self.terminal:
             self.bar.set_postfix_str(text)
         else:
-            print(f"{text}, {self.seconds_left():.0f} s left", file=sys.stderr, flush=True)
+            left = self.seconds_left()
+            known = "" if left is None else f", {left:.0f} s left"
+            print(f"{text}{known}", file=sys.stderr, flush=True)
 
-    def seconds_left(self) -> float:
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None before anything is done."""
         now = self.bar.format_dict
         done = now["n"] - now["initial"]
-        return float(now["elapsed"] / done * (now["total"] - now["n"])) if done else 0.0
+        return now["elapsed"] / done * (now["total"] - now["n"]) if done else None
 
 
 class Nowhere:
