@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help quickstart repro verify study compare predict app test lint lock
+.PHONY: help quickstart repro verify study experiments compare predict app test lint lock
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -29,9 +29,14 @@ quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no download
 repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
 	@python -m stages.parts.parameters
 	dvc repro
+	@dvc metrics show metrics/evaluate.json
 
 study: $(VENV)  ## compare the epochs and widths of study.yaml; options: make study OPTIONS="--on test"
 	@python -m experiments.study $(OPTIONS)
+
+experiments: $(VENV)  ## dvc exp show, without the columns that say little
+	@dvc exp show --only-changed --drop \
+		'.*(sha256|name|images|step|loss|accuracy|_low|_high)|data|metrics|models|plots|requirements|stages|State|Executor'
 
 compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
 	@python -m experiments.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'

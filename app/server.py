@@ -59,6 +59,8 @@ def main() -> None:
     parser.add_argument("--port", default=8000, type=int)
     parser.add_argument("--model", type=Path, default=MODEL, help="by default %(default)s")
     arguments = parser.parse_args()
+    if not 0 < arguments.port < 2**16:
+        raise BadInput(f"port {arguments.port}: it must be a whole number from 1 to 65535")
 
     # While somebody draws, questions queue as a matter of course.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -77,7 +79,8 @@ def main() -> None:
         where = f"{arguments.host}, port {arguments.port}"
         reason = getattr(problem, "strerror", None) or problem
         raise BadInput(f"{where}: {reason}; make app PORT=8001 takes another port") from None
-    print(f"Draw at http://{arguments.host}:{arguments.port}/ (Ctrl-C ends it)", flush=True)
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    print(f"Draw at http://{host}:{arguments.port}/ (Ctrl-C ends it)", flush=True)
     server.run()
 
 

@@ -6,6 +6,7 @@ through DVC's API.
 
 import argparse
 import json
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +17,11 @@ import yaml
 from dvc.exceptions import DvcException
 
 from experiments.evidence import Mistakes
+from experiments.recipes import LOCK, tells_of
 from stages.parts.arrays import Array, load_split
 from stages.parts.bad_input import BadInput, explained
 from stages.parts.datasets import content_sha256
-from stages.parts.parameters import PARAMETERS, Loader, shown
+from stages.parts.parameters import NO_YAML, PARAMETERS, Loader, shown
 from stages.parts.pictures import digits, save
 
 WORKSPACE = "workspace"
@@ -36,7 +38,7 @@ class Revision(NamedTuple):
 
     Attributes:
         name: as it was asked for.
-        parameters: of params.yaml, by name, such as train.seed.
+        parameters: that it was made with, by name, such as train.seed.
         predictions: a row for each test image: actual and predicted digit, confidence 0 to 1.
         scores: of metrics/evaluate.json.
         dataset: the SHA-256 of the images that it was trained and tested with.
@@ -74,6 +76,9 @@ def main() -> None:
         f"\nMistakes: {mistakes.a_alone} of A alone, {mistakes.b_alone} of B alone, "
         f"{mistakes.both} of both"
     )
+    if (a.predictions["predicted"] == b.predictions["predicted"]).all():
+        print("They predict the same")
+        return
     print(f"{mistakes.verdict[0].upper()}{mistakes.verdict[1:]} (McNemar's exact test)")
     print("This is about these two networks; about widths or epochs as such, ask make study.")
 
@@ -99,20 +104,27 @@ def read_revision(name: str) -> Revision:
     Raises:
         BadInput: there is no such revision, or it has no evaluated network.
     """
-    parameters = yaml.load(read(name, str(PARAMETERS)), Loader)  # noqa: S506, it is a SafeLoader
+    # dvc.lock, as params.yaml may have been edited after the last dvc repro.
+    lock = read(name, LOCK)
     try:
+        if not tells_of(lock, partial(read, name)):
+            raise BadInput(
+                f"{name} holds other results than its {LOCK} tells of; "
+                "git commit keeps them together"
+            )
+        stages = yaml.load(lock, Loader)["stages"]  # noqa: S506, it is a SafeLoader
         return Revision(
             name,
             {
-                f"{section}.{key}": value
-                for section, keys in parameters.items()
-                for key, value in keys.items()
+                key: value
+                for stage in stages.values()
+                for key, value in stage.get("params", {}).get(str(PARAMETERS), {}).items()
             },
             pd.read_csv(StringIO(read(name, PREDICTIONS))),
             json.loads(read(name, SCORES)),
             json.loads(read(name, DATASET))["sha256"],
         )
-    except (ValueError, AttributeError, KeyError):
+    except (TypeError, *NO_YAML):
         raise BadInput(
             f"{name} holds results that cannot be read; dvc repro makes new ones"
         ) from None
@@ -128,6 +140,8 @@ def read(name: str, path: str) -> str:
                 "show those there are"
             ) from None
         raise BadInput(f"{name} has no {path}; dvc repro makes it, git commit keeps it") from None
+    except (AttributeError, UnicodeError):  # HEAD:params.yaml is a file, HEAD^{tree} a folder
+        raise BadInput(f"{name} is no branch, tag, commit or experiment") from None
     return text
 
 

@@ -8,7 +8,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from stages.parts.bad_input import BadInput
-from stages.parts.parameters import Section, shown
+from stages.parts.parameters import NO_YAML, Loader, Section, one_line, shown
 
 STUDY = Path("study.yaml")
 
@@ -68,12 +68,13 @@ def read_study(path: Path, options: dict[str, Any]) -> Study:
         BadInput: the file is missing or no YAML, or a value is not what it must be.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Study.model_validate({**document, **options})
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506, it is a SafeLoader
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; git restore {path} brings it back") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise BadInput(f"{path} is not valid YAML: {' '.join(str(problem).split())}") from None
+    except NO_YAML as problem:
+        raise BadInput(f"{path} is not valid YAML: {one_line(str(problem))}") from None
+    try:
+        return Study.model_validate({**document, **options})
     except TypeError:
         raise BadInput(f"{path} must hold {', '.join(Study.model_fields)}") from None
     except ValidationError as problem:

@@ -8,16 +8,19 @@ commit; params.yaml would not do, as it may have been edited after the last `dvc
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from stages.parts.parameters import PARAMETERS, Loader
+from stages.parts.bad_input import BadInput
+from stages.parts.parameters import NO_YAML, PARAMETERS, Loader
 
 PIPELINE = Path("dvc.yaml")
+LOCK = "dvc.lock"
 # Experiments lie at refs/exps/<2 digits>/<38 digits>/<name>; DVC's queue keeps others beside them.
 EXPERIMENTS = f"refs/exps/[0-9a-f][0-9a-f]/{'[0-9a-f]' * 38}/*"
 
@@ -78,9 +81,33 @@ def locked_recipe(lock: str) -> str:
 def held() -> dict[str, str]:
     """For each recipe with results in git, in an experiment or on a branch, one commit."""
     commits = git(
-        "rev-list", "HEAD", "--branches", "--tags", f"--glob={EXPERIMENTS}", "--", "dvc.lock"
+        "rev-list", "HEAD", "--branches", "--tags", f"--glob={EXPERIMENTS}", "--", LOCK
     ).split()
-    return {locked_recipe(read(commit, "dvc.lock")): commit for commit in commits}
+    found = {}
+    for commit in commits:
+        # Others have no dvc.lock, a broken one, or other results than it tells of.
+        with suppress(BadInput, TypeError, *NO_YAML):
+            lock = read(commit, LOCK)
+            if tells_of(lock, partial(read, commit)):
+                found[locked_recipe(lock)] = commit
+    return found
+
+
+def tells_of(lock: str, read: Callable[[str], str]) -> bool:
+    """Whether the results beside a dvc.lock are those that it was written with.
+
+    They are not where somebody has committed the one without the other.
+
+    Args:
+        lock: the text of a dvc.lock.
+        read: gives the text of another file of the same revision.
+    """
+    return all(
+        hashlib.md5(read(out["path"]).encode(), usedforsecurity=False).hexdigest() == out["md5"]
+        for stage in yaml.load(lock, Loader)["stages"].values()  # noqa: S506, it is safe
+        for out in stage.get("outs", [])
+        if out["path"].endswith((".json", ".csv"))
+    )
 
 
 def read(commit: str, path: str) -> str:
@@ -88,9 +115,15 @@ def read(commit: str, path: str) -> str:
 
 
 def git(*arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], check=True, capture_output=True, encoding="utf-8"
-    ).stdout
+    """What git prints.
+
+    Raises:
+        BadInput: it failed; the message is git's.
+    """
+    result = subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
+    if result.returncode:
+        raise BadInput(f"git {arguments[0]} failed: {result.stderr.strip()}")
+    return result.stdout
 
 
 def md5(path: str) -> str:

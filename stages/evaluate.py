@@ -26,12 +26,8 @@ def main() -> None:
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
     history = read_history(TRAINING)
     held_out, _ = load_split(NORMALIZED, "validation", "float32")
-    # What training watched: without images held out, the test images.
+    # Without images held out, training watched the test images.
     watched = "validation" if len(held_out) else "test"
-    curves = {
-        metric: {"training": of["train"], watched: of["validation"]}
-        for metric, of in history.items()
-    }
     set_threads(1)
     network, _ = load_network(MODEL)
 
@@ -48,7 +44,7 @@ def main() -> None:
     ]
     title = f"{len(worst)} of {result['mistakes']} mistakes, the surest first: actual → predicted"
     save(digits(x[worst.index], captions, title), PLOTS / "mistakes.png")
-    save(learning_curves(curves), PLOTS / "learning_curves.png")
+    save(learning_curves(history, watched), PLOTS / "learning_curves.png")
     # Last: where the metrics are new, the pictures are.
     with replacing(METRICS) as partial:
         partial.write_text(json.dumps(result, indent=2) + "\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.parts.arrays import load_split, save_arrays
-from stages.parts.bad_input import explained
+from stages.parts.bad_input import BadInput, explained
 from stages.parts.parameters import read_parameters
 from stages.parts.pictures import digits, save
 from stages.parts.scaling import Scaling
@@ -21,6 +21,8 @@ def main() -> None:
     x, y = load_split(RAW, "train", "uint8")  # (n, 28, 28), (n,)
     x_test, y_test = load_split(RAW, "test", "uint8")
 
+    if parameters.normalize.validation >= len(y):
+        raise BadInput(f"{RAW} holds another data set than params.yaml names; run dvc repro")
     validation = held_out(y, parameters.normalize.validation)
     x_train, y_train = x[~validation], y[~validation]
     scaling = Scaling.fit(parameters.normalize.scaling, x_train)

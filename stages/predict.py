@@ -20,6 +20,8 @@ def main() -> int:
     arguments = parse_arguments()
     if not arguments.model.exists():
         raise BadInput(f"{arguments.model} is missing; dvc repro makes it")
+    if arguments.show and arguments.show.is_dir():
+        raise BadInput(f"--show {arguments.show} is a folder; name a file in it: seen.png")
 
     prepared = [prepare(file) for file in arguments.files]
     images = [image for _, image, _ in prepared if image is not None]
@@ -90,8 +92,11 @@ def line(answer: dict[str, Any]) -> str:
         return f"{answer['file']}: {answer['error']}"
     probabilities = answer["probabilities"]
     _, *others = sorted(range(len(probabilities)), key=lambda digit: -probabilities[digit])
-    runners_up = ", ".join(f"{digit} {probabilities[digit]:.1%}" for digit in others[:2])
-    return f"{answer['file']}: {caption(answer)} (then {runners_up})"
+    runners_up = [
+        f"{digit} {probabilities[digit]:.1%}" for digit in others[:2] if probabilities[digit] > 5e-4
+    ]
+    then = f" (then {', '.join(runners_up)})" if runners_up else ""
+    return f"{answer['file']}: {caption(answer)}{then}"
 
 
 def caption(answer: dict[str, Any]) -> str:
@@ -100,6 +105,4 @@ def caption(answer: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     with explained():
-        # A file name may hold bytes that are no text.
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         sys.exit(main())

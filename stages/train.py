@@ -24,10 +24,10 @@ def main() -> None:
     parameters = read_parameters()
     epochs, seed = parameters.train.epochs, parameters.train.seed
     x, y = load_split(NORMALIZED, "train", "float32")  # (n, 28, 28), (n,)
-    watched = load_split(NORMALIZED, "validation", "float32")
-    if not len(watched[1]):
+    x_watched, y_watched = load_split(NORMALIZED, "validation", "float32")
+    if not len(y_watched):
         # As the tutorial does. Nothing is selected by it.
-        watched = load_split(NORMALIZED, "test", "float32")
+        x_watched, y_watched = load_split(NORMALIZED, "test", "float32")
     scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
 
     set_threads(parameters.train.threads)
@@ -51,8 +51,8 @@ def main() -> None:
             Permutations(len(y), seed, done),
             initial_epoch=done,
             epochs=epochs,
-            validation_data=watched,
-            validation_batch_size=len(watched[1]),
+            validation_data=(x_watched, y_watched),
+            validation_batch_size=len(y_watched),
             callbacks=[StopAtDivergence(), saving, ShowProgress(progress, epochs)],
             shuffle=False,  # Permutations does
             verbose=0,

@@ -1,3 +1,4 @@
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,19 @@ def test_any_truncation(folder: Path) -> None:
         assert refused(folder).startswith(f"{path} cannot be read (")
     path.write_bytes(content + b"!")
     assert "is not what was saved" in refused(folder)
+
+
+def test_a_zip_file_in_place_of_an_array(folder: Path) -> None:
+    path = folder / "x_train.npy"
+    for content in (zipped(), zipped()[:50]):
+        path.write_bytes(content)
+        assert refused(folder).startswith(f"{path} cannot be read (")
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, x=IMAGES)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("name", ["x_train.npy", "y_train.npy", SUMS])

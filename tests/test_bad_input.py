@@ -175,6 +175,29 @@ def test_bad_parameters_leave_every_output(workspace: Path, stage: str) -> None:
     assert outputs(workspace) == ["old", "raw"]
 
 
+def test_raw_arrays_of_another_data_set_stop_normalize(workspace: Path) -> None:
+    assert run(DOWNLOAD, workspace).returncode == 0
+    text = (workspace / "params.yaml").read_text().replace("mnist-5k ", "mnist ")
+    (workspace / "params.yaml").write_text(text.replace("validation: 0", "validation: 10000"))
+    result = run([sys.executable, "-m", "stages.normalize"], workspace)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "data/raw holds another data set than params.yaml names; run dvc repro\n"
+    )
+
+
+def test_an_encoding_that_lacks_a_character() -> None:
+    code = "from stages.parts.bad_input import explained\nwith explained(): print('1–2')"
+    result = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", code],
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=False,
+        capture_output=True,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"1\\u20132\n", b"")
+
+
 def test_tampered_raw_arrays_stop_normalize(workspace: Path) -> None:
     assert run(DOWNLOAD, workspace).returncode == 0
     path = workspace / "data/raw/x_test.npy"

@@ -48,7 +48,7 @@ def test_more_than_ten_variables_keep_their_order(checkpoint: Checkpoint) -> Non
 def test_the_later_state_replaces_the_earlier(checkpoint: Checkpoint) -> None:
     checkpoint.save(State([], []))
     assert checkpoint.load() == State([], [])
-    assert [path.name for path in checkpoint.path.parent.iterdir()] == ["train.npz"]
+    assert [path.name for path in checkpoint.path.parent.iterdir()] == ["checkpoint.npz"]
 
 
 def test_none_is_nothing_to_speak_of(
@@ -102,6 +102,23 @@ def test_any_damaged_byte(
             assert_is_state(state)
             assert said == ""
     assert refused > len(whole) / 3
+
+
+@pytest.mark.parametrize("about", ["[]", "{}", '{"dependencies": [], "history": []}', "{"])
+def test_a_state_that_lacks_a_part(
+    checkpoint: Checkpoint, about: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with checkpoint.path.open("wb") as file:
+        np.savez(file, about=np.array(about))
+    assert checkpoint.load() is None
+    assert " is damaged (" in capsys.readouterr().out
+
+
+def test_another_kind_of_file(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    with checkpoint.path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert checkpoint.load() is None
+    assert " is damaged (" in capsys.readouterr().out
 
 
 def test_any_truncation(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:

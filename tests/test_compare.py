@@ -4,7 +4,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from experiments.compare import DATASET, PREDICTIONS, count_mistakes, differences, one_wrong
+from experiments.compare import DATASET, PREDICTIONS, SCORES, count_mistakes, differences, one_wrong
 from experiments.evidence import Mistakes
 from tests.project import Project
 
@@ -61,11 +61,13 @@ def flip(project: Project, count: int) -> None:
     right = predictions.index[predictions["predicted"] == predictions["actual"]][:count]
     predictions.loc[right, "predicted"] = (predictions.loc[right, "actual"] + 1) % 10
     predictions.to_csv(project.folder / PREDICTIONS, index=False)
+    project.dvc("commit", "--force", "evaluate")
 
 
 def pretend_other_data(project: Project) -> None:
     dataset = json.loads(project.read(DATASET))
     (project.folder / DATASET).write_text(json.dumps(dataset | {"sha256": "0" * 64}))
+    project.dvc("commit", "--force", "download")
     project.commit("Other data")
 
 
@@ -85,7 +87,9 @@ def test_branches_tags_and_the_workspace_are_compared(project: Project) -> None:
     assert "A is better: 0 against 30, p < 0.0001" in output
     assert "shows 25 digits" in output
     assert (project.folder / "reports/compare.png").stat().st_size > 10_000
-    assert project.git("status", "--porcelain") == f" M {PREDICTIONS}\n"  # not the picture
+    assert project.git("status", "--porcelain") == (
+        f" M dvc.lock\n M {PREDICTIONS}\n"  # not the picture
+    )
 
     # By default the workspace against HEAD.
     assert "No difference can be told: 0 against 1, p = 1" in compare(project)
@@ -97,9 +101,15 @@ def test_what_cannot_be_compared_is_told_in_a_line(project: Project) -> None:
     project.git("checkout", "--quiet", "-b", "nothing")
     project.git("rm", "--quiet", PREDICTIONS)
     project.commit("No predictions")
+    project.git("checkout", "--quiet", "-b", "half", "main")
+    (project.folder / SCORES).write_text("{}")
+    project.commit("A part of the results")
+    project.git("checkout", "--quiet", "nothing")
     for revisions, message in (
         (("main", "others"), "main and others have different test sets"),
         (("nothing", "main"), f"nothing has no {PREDICTIONS}"),
+        (("half", "main"), "half holds other results than its dvc.lock tells of"),
+        (("main", "HEAD:params.yaml"), "HEAD:params.yaml is no branch"),
         (("main", "nowhere"), "nowhere is no branch, tag, commit or experiment"),
         (("main",), f"workspace has no {PREDICTIONS}"),
     ):

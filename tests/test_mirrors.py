@@ -440,7 +440,8 @@ def test_a_directory_however_it_is_written(folder: Path, written: Callable[[Path
 @pytest.mark.parametrize(
     ("mirror", "reason"),
     [
-        ("gopher://127.0.0.1/mnist", "Protocol not known: gopher"),
+        ("gopher://127.0.0.1/mnist", "neither a folder nor a file:, http: or https: URL"),
+        ("dir://x", "neither a folder .*"),
         ("/no/such/folder", "not found"),
         ("file:///no/such/folder", "not found"),
         ("/dev/null", "not found"),

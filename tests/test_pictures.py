@@ -1,4 +1,7 @@
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,8 +31,8 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "a black digit": lambda: digits(np.zeros((1, 28, 28)), ["0"]),
     "confusion": lambda: confusion(COUNTS),
     "no confusion": lambda: confusion(np.diag(np.diag(COUNTS))),
-    "curves": lambda: learning_curves(curves(5)),
-    "one epoch": lambda: learning_curves(curves(1)),
+    "curves": lambda: learning_curves(curves(5), "test"),
+    "one epoch": lambda: learning_curves(curves(1), "validation"),
 }
 
 
@@ -55,6 +58,23 @@ def test_a_picture_has_the_same_bytes_each_time(tmp_path: Path, name: str) -> No
     # No text chunks, where matplotlib writes its version, and no time.
     assert set(chunks(tmp_path / "a.png")) == {"IHDR", "pHYs", "IDAT", "IEND"}
     assert b"matplotlib" not in (tmp_path / "a.png").read_bytes()
+
+
+def test_a_matplotlibrc_of_the_user_makes_no_difference(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\n")
+    code = (
+        "from pathlib import Path\n"
+        "from tests.test_pictures import DRAWINGS, save\n"
+        f"save(DRAWINGS['curves'](), Path({str(tmp_path / 'theirs.png')!r}))\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"MPLCONFIGDIR": str(tmp_path)},
+        check=True,
+    )
+    save(DRAWINGS["curves"](), tmp_path / "ours.png")
+    assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "ours.png").read_bytes()
 
 
 def test_different_pictures_differ(tmp_path: Path) -> None:
@@ -114,12 +134,12 @@ def test_no_confusion_is_said_so() -> None:
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_learning_curves_go_through_every_epoch(epochs: int) -> None:
     given = curves(epochs)
-    figure = learning_curves(given)
+    figure = learning_curves(given, "test")
     for axes, (metric, lines) in zip(figure.axes, given.items(), strict=True):
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", metric)
         legend = axes.get_legend()
         assert legend is not None
-        assert [text.get_text() for text in legend.get_texts()] == [*lines]
+        assert [text.get_text() for text in legend.get_texts()] == ["training", "test"]
         for drawn, values in zip(axes.lines, lines.values(), strict=True):
             np.testing.assert_array_equal(drawn.get_xdata(), np.arange(1, epochs + 1))
             np.testing.assert_array_equal(drawn.get_ydata(), values)

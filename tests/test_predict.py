@@ -118,7 +118,7 @@ def test_a_line_for_each_picture_of_whatever_kind(
         str(pictures[0] / "0.png"),
     ]
     assert {line.split(": ")[1][0] for line in lines} == {str(pictures[1][0])}
-    assert all(line.count("%") == 3 for line in lines)  # the digit and two runners-up
+    assert all(1 <= line.count("%") <= 3 for line in lines)  # the digit and what comes close
     problems = result.stderr.splitlines()
     for problem, file, message in zip(problems, spoilt_files, bad.values(), strict=True):
         assert problem.startswith(f"{file}: ")

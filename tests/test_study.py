@@ -15,7 +15,7 @@ import pytest
 
 from experiments.evidence import holm, paired, summarize
 from experiments.grid import STUDY, read_study
-from experiments.recipes import locked_recipe, recipe
+from experiments.recipes import held, locked_recipe, recipe
 from experiments.report import ErrorsOnTest, Reading, page, picture
 from experiments.study import workers
 from stages.parts.bad_input import BadInput
@@ -96,6 +96,14 @@ def test_a_wrong_axis_is_told_in_a_line(options: dict[str, object], message: str
         read_study(ROOT / STUDY, options)
 
 
+@pytest.mark.parametrize("text", ["epochs: [2001-99-99]", "epochs: [1]\nepochs: [2]", "[" * 9_999])
+def test_a_study_that_is_no_yaml_is_told_in_a_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=rf"\A{path} is not valid YAML: .*\Z"):
+        read_study(path, {})
+
+
 def test_one_training_for_each_processor() -> None:
     processors = os.cpu_count() or 1
     assert workers(threads=1) == processors
@@ -112,6 +120,30 @@ def test_a_recipe_is_the_same_before_and_after_a_run(
     before = recipe({})
     (project.folder / "stages/train.py").write_text("# other code\n")
     assert recipe({}) != before
+
+
+def test_results_count_only_beside_their_own_lock(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    before = held()
+    assert before[recipe({})] == project.git("rev-parse", "HEAD").strip()
+
+    lock = project.read("dvc.lock")
+    for branch, text in (
+        ("others", lock.replace("train.seed: 42", "train.seed: 7")),
+        ("broken", "<<<<<<< HEAD\n"),
+        ("half", lock[: len(lock) // 2]),
+    ):
+        project.git("checkout", "--quiet", "-b", branch, "main")
+        # As after a commit of dvc.lock alone.
+        (project.folder / "metrics/evaluate.json").write_text("{}")
+        (project.folder / "dvc.lock").write_text(text)
+        project.commit(branch)
+    project.git("rm", "--quiet", "dvc.lock")
+    project.commit("No lock")
+    project.git("checkout", "--quiet", "main")
+    assert held() == before
 
 
 def study(project: Project, *options: str, fails: bool = False) -> str:

@@ -6,7 +6,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
+
+from stages.parts.bad_input import Terminated, explained
 
 NAME = "quickstart"
 PICTURES = Path("quickstart")
@@ -17,8 +23,7 @@ def main() -> None:
     for experiment in experiments:
         git("update-ref", "-d", experiment)
     # Its stages come from the cache where they have run before.
-    run = ["dvc", "exp", "run", "--temp", "--name", NAME, "-S", "download.dataset=mnist-5k"]
-    if subprocess.run(run, check=False).returncode:
+    if run("dvc", "exp", "run", "--temp", "--name", NAME, "-S", "download.dataset=mnist-5k"):
         sys.exit("quickstart: the experiment has failed; what is above says why")
 
     (experiment,) = git("for-each-ref", "--format=%(refname)", f"refs/exps/**/{NAME}").split()
@@ -37,9 +42,28 @@ The tutorial's network, trained on 4,000 digits, reads {result["test_images"]:,}
 
 Pictures:  {PICTURES}/plots/*.png
 Type next: . .venv/bin/activate      then dvc is at hand
-           dvc exp show --only-changed
+           make experiments          all of them in a table
            dvc exp run --temp -S download.dataset=mnist-5k -S train.epochs=20
            make repro                the same on all of MNIST (11 MB to download)""")
+
+
+def run(*command: str) -> int:
+    """Runs DVC to its end; its exit status. Ctrl-C ends the stage that it is running.
+
+    DVC itself must not hear of it: it sets uncommitted changes aside while it prepares an
+    experiment, and would leave them there.
+    """
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        return process.wait()
+    except (KeyboardInterrupt, Terminated):
+        while process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if "-m" in child.cmdline():  # python -m stages.train
+                        child.terminate()
+            time.sleep(0.2)
+        raise
 
 
 def git(*arguments: str) -> str:
@@ -50,4 +74,5 @@ def git(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        main()

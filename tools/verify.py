@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from stages.parts.bad_input import explained
 from stages.parts.mirrors import make_mirror_absolute
 
 METRICS = "metrics/evaluate.json"
@@ -55,10 +56,13 @@ def main() -> None:
         run = subprocess.run(["git", "clone", "--quiet", ".", clone], check=False)
         if run.returncode:
             sys.exit("verify: HEAD cannot be cloned; is this a git repository?")
-        committed = yaml.safe_load((clone / "dvc.lock").read_text())
-        metrics = json.loads((clone / METRICS).read_text())
-        # Not --force: with an empty cache and no outputs, everything runs.
-        if subprocess.run(["dvc", "repro"], cwd=clone, check=False).returncode:
+        try:
+            committed = yaml.safe_load((clone / "dvc.lock").read_text())
+            metrics = json.loads((clone / METRICS).read_text())
+        except FileNotFoundError as problem:
+            sys.exit(f"verify: HEAD has no {Path(problem.filename).relative_to(clone)}; commit it")
+        # The metrics and plots are in the clone, so that evaluate would have nothing to do.
+        if subprocess.run(["dvc", "repro", "--force"], cwd=clone, check=False).returncode:
             sys.exit("verify: the pipeline has failed; what is above says why")
         again = yaml.safe_load((clone / "dvc.lock").read_text())
         metrics_again = json.loads((clone / METRICS).read_text())
@@ -75,4 +79,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        main()

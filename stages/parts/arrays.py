@@ -70,7 +70,8 @@ def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) ->
         BadInput: the file is missing, damaged or of another type or shape.
     """
     try:
-        array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
+        # Not np.load, which opens zip files and pickles too.
+        array: Array = np.lib.format.open_memmap(path, mode="c")
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; dvc repro makes it") from None
     except UNREADABLE as problem:

@@ -22,6 +22,8 @@ def explained() -> Iterator[None]:
     status 1. SIGTERM and Ctrl-C end the process as they always do, once nothing half-written
     is left. Anything else is our mistake and keeps its traceback.
     """
+    # Where the encoding lacks a character, such as the dash of an interval.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, terminate)
     try:
         yield

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stages.parts.arrays import UNREADABLE
 from stages.parts.replacing import replacing
 
 Array = npt.NDArray[Any]
 # RuntimeError: the damage makes a part look encrypted, or packed in a way that zipfile lacks.
-DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (*UNREADABLE, AttributeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class State(NamedTuple):
@@ -56,20 +57,21 @@ class Checkpoint:
             with np.load(self.path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
                 variables = [file[f"variable_{place}"] for place in range(len(file.files) - 1)]
+            state = State(variables, about["history"])
+            others = [
+                name
+                for name, value in self.dependencies.items()
+                if about["dependencies"].get(name) != value
+            ]
         except FileNotFoundError:
             return None
         except DAMAGED as problem:
             print(f"{self.path} is damaged ({problem}): training starts afresh")
             return None
-        others = [
-            name
-            for name, value in self.dependencies.items()
-            if about["dependencies"].get(name) != value
-        ]
         if others:
             print(f"{self.path} is of other {' and '.join(others)}: training starts afresh")
             return None
-        return State(variables, about["history"])
+        return state
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

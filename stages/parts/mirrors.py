@@ -153,6 +153,8 @@ def fetch_patiently(url: str, file: PinnedFile, progress: Progress) -> bytes:
 def located(url: str) -> tuple[Any, str]:
     """The file system that a URL or path is on, and the path there."""
     parts = urlsplit(url)
+    if parts.scheme not in ("", "file", "http", "https"):
+        raise ValueError("neither a folder nor a file:, http: or https: URL")
     if parts.scheme == "file":
         # fsspec would look for a folder named a%20b.
         url = url2pathname(parts.path)

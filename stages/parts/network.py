@@ -68,7 +68,7 @@ def load_network(path: Path) -> tuple[Any, Scaling]:
         network = keras.models.load_model(path, compile=False)
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; dvc repro makes it") from None
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError):
         raise BadInput(
             f"{path} is not a network that this project saved; remove it and run dvc repro"
         ) from None

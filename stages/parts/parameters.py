@@ -11,6 +11,8 @@ from yaml.constructor import ConstructorError
 from stages.parts.bad_input import BadInput, explained
 
 PARAMETERS = Path("params.yaml")
+# PyYAML lets through what a date, a number or a tag that is none raises: 2001-99-99.
+NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 TRAINING_IMAGES = {"mnist": 60_000, "mnist-5k": 4_000}
 
 
@@ -101,8 +103,7 @@ def read_parameters(path: Path = PARAMETERS) -> Parameters:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506, it is a SafeLoader
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; git restore {path} brings it back") from None
-    # PyYAML lets through what a date, a number or a tag that is none raises: 2001-99-99.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as problem:
+    except NO_YAML as problem:
         raise BadInput(f"{path} is not valid YAML: {one_line(str(problem))}") from None
     try:
         parameters = Parameters.model_validate(document)

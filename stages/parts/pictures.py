@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from stages.parts.replacing import replacing
 
+mpl.rcdefaults()  # whatever a matplotlibrc of this user says
 # Two colours of Okabe and Ito's palette, which the colour-blind can tell apart.
 BLUE, ORANGE = "#0072B2", "#D55E00"
 Array = npt.NDArray[Any]
@@ -94,18 +96,19 @@ def confusion(counts: Array) -> Figure:
     return figure
 
 
-def learning_curves(curves: Mapping[str, Mapping[str, Array]]) -> Figure:
+def learning_curves(history: Mapping[str, Mapping[str, Array]], watched: str) -> Figure:
     """Draws loss and accuracy against epochs, a panel each.
 
     Args:
-        curves: for `loss` and for `accuracy`, the name of each line and its value after each
-            epoch, of shape (epochs,).
+        history: for `loss` and for `accuracy`, the values of `train` and of `validation` after
+            each epoch, of shape (epochs,).
+        watched: what to call the second line.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, (metric, lines) in zip(figure.subplots(1, 2), curves.items(), strict=True):
-        for (name, values), colour, marker in zip(lines.items(), (BLUE, ORANGE), "os", strict=True):
-            epochs = np.arange(1, len(values) + 1)
-            axes.plot(epochs, values, color=colour, marker=marker, markersize=4, label=name)
+    for axes, (metric, of) in zip(figure.subplots(1, 2), history.items(), strict=True):
+        epochs = np.arange(1, len(of["train"]) + 1)
+        axes.plot(epochs, of["train"], "o-", color=BLUE, markersize=4, label="training")
+        axes.plot(epochs, of["validation"], "s-", color=ORANGE, markersize=4, label=watched)
         axes.set(xlabel="epoch", ylabel=metric)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)

@@ -21,6 +21,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + XLA_CAP
 # Otherwise they would change what set_threads sets.
 for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.pop(variable, None)
+os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # a GPU would add in another order
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # 1: warnings and errors
 
@@ -60,6 +61,7 @@ with without_noise():
     import keras
     import tensorflow as tf
 
+keras.config.set_floatx("float32")  # whatever a keras.json of this user says
 logging.getLogger("absl").addFilter(lambda record: not is_noise(record.getMessage()))
 
 __all__ = ["keras", "set_threads", "tf"]

@@ -33,8 +33,8 @@ def scores(probabilities: Floats, labels: Labels, confidence: float) -> dict[str
     mistakes = int(np.count_nonzero(probabilities.argmax(axis=1) != labels))
     interval = binomtest(mistakes, n).proportion_ci(confidence, method="wilson")
     of_actual = probabilities[np.arange(n), labels].astype(np.float64)  # (n,)
-    # As Keras does: a probability of 0 costs a finite loss.
-    loss = -np.log(np.maximum(of_actual, 1e-7)).mean()
+    # Where a float32 is too small to be told from 0, the loss stays finite.
+    loss = -np.log(np.maximum(of_actual, np.finfo(np.float32).tiny)).mean()
     return {
         "baseline_error": round(100 * mistakes / n, 4),
         "baseline_error_low": round(100 * interval.low, 4),

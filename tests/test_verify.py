@@ -1,0 +1,33 @@
+"""`make verify`: real runs of the committed pipeline elsewhere."""
+
+import json
+
+import pytest
+
+from tests.project import Project
+
+SCORES = "metrics/evaluate.json"
+
+
+@pytest.mark.slow
+def test_a_forged_metric_is_found(project: Project) -> None:
+    scores = json.loads(project.read(SCORES))
+    (project.folder / SCORES).write_text(json.dumps(scores | {"baseline_error": 0.01}))
+    project.dvc("commit", "--force", "evaluate")
+    project.commit("Forge the error")
+    output = project.run("python", "-m", "tools.verify", fails=True)
+
+    verdicts = dict(line.split(maxsplit=1) for line in output.splitlines() if "  " in line)
+    assert " is now " in verdicts.pop(SCORES)
+    assert len(verdicts) == 11
+    assert set(verdicts.values()) == {"identical"}
+    assert f"baseline_error {scores['baseline_error']:.2f}% instead of 0.01%" in output
+    assert "OUTSIDE" not in output  # the interval was not forged
+    assert "All bytes are identical" not in output
+
+
+def test_without_results_it_is_told_in_a_line(project: Project) -> None:
+    project.git("rm", "--quiet", "dvc.lock")
+    project.commit("No lock")
+    output = project.run("python", "-m", "tools.verify", fails=True)
+    assert output == "verify: HEAD has no dvc.lock; commit it\n"
