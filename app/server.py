@@ -3,6 +3,7 @@
 import argparse
 import io
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def main() -> None:
     if not 0 < arguments.port < 2**16:
         raise BadInput(f"port {arguments.port}: it must be a whole number from 1 to 65535")
 
+    # Nothing is half-written here, and waitress would swallow what `explained` raises for it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # While somebody draws, questions queue as a matter of course.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     set_threads(1)

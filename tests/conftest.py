@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from stages.parts.datasets import embedded_mnist_5k
 from stages.parts.scaling import Scaling
@@ -12,12 +13,19 @@ from tests.project import Project, copy_of_project
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def reproduced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
     """The project after `dvc repro`, committed. Do not change it: see `project`."""
-    project = copy_of_project(tmp_path_factory.mktemp("reproduced") / "project")
-    executed, _ = project.repro()
-    assert executed == ["download", "normalize", "train", "evaluate"]
-    project.commit("Run")
+    folder = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        folder = folder.parent  # which the test processes share
+    project = Project(folder / "reproduced")
+    with FileLock(folder / "reproduced.lock"):
+        if not project.folder.exists():
+            project = copy_of_project(folder / "reproducing")
+            executed, _ = project.repro()
+            assert executed == ["download", "normalize", "train", "evaluate"]
+            project.commit("Run")
+            project.folder = project.folder.rename(folder / "reproduced")
     return project
 
 

@@ -1,5 +1,6 @@
 """A copy of this project in a folder of its own, and what a person types there."""
 
+import json
 import os
 import re
 import shutil
@@ -53,6 +54,12 @@ class Project:
         output = self.dvc("repro")
         executed = re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
         return executed, re.findall(r"^Stage '(\w+)' is cached", output, re.MULTILINE)
+
+    def experiments(self) -> dict[str, Any]:
+        """The experiments that `dvc exp show` lists: name to what it says of them."""
+        (_, baseline) = json.loads(self.dvc("exp", "show", "--json"))
+        rows = [row["revs"][0] for row in baseline["experiments"] or []]
+        return {row["name"]: row["data"] for row in rows}
 
     def wait_for_queue(self) -> None:
         while re.search(r"Queued|Running", self.dvc("queue", "status")):

@@ -1,8 +1,12 @@
 """What a team does with branches and experiments, as the README shows it."""
 
+import json
+
 import pytest
 
 from tests.project import Project
+
+SCORES = "metrics/evaluate.json"
 
 
 def status(project: Project) -> str:
@@ -19,10 +23,14 @@ def test_a_wider_network_on_a_branch_is_compared_and_merged(project: Project) ->
     project.commit("A wider network")
     assert status(project) == ""
 
-    metrics = project.dvc("metrics", "diff", "main")
-    assert "baseline_error" in metrics
-    assert "metrics/train/metrics.json" in metrics
+    difference = json.loads(project.dvc("metrics", "diff", "main", "--json"))
+    assert "metrics/train/metrics.json" in difference
+    change = difference[SCORES]["baseline_error"]
+    assert change["old"] == json.loads(project.git("show", f"main:{SCORES}"))["baseline_error"]
+    assert change["new"] == json.loads(project.read(SCORES))["baseline_error"]
+    assert change["diff"] != 0
     assert "index.html" in project.dvc("plots", "diff", "main")
+    assert len(list((project.folder / "dvc_plots").rglob("*confusion.png"))) == 2
     output = project.run("make", "--silent", "compare", "A=main", "B=wide", "VENV=", "DEVELOPMENT=")
     assert "model.hidden_units  [8]  [32]" in output
     assert "B is better" in output
@@ -40,8 +48,13 @@ def test_a_wider_network_on_a_branch_is_compared_and_merged(project: Project) ->
 
 @pytest.mark.slow
 def test_an_experiment_is_taken_over_or_made_a_branch(project: Project) -> None:
-    project.dvc("exp", "run", "--temp", "--name", "wider", "--set-param", "model.hidden_units=[16]")
+    changes = ("-S", "train.epochs=1", "-S", "model.hidden_units=[16,9]")
+    project.dvc("exp", "run", "--temp", "--name", "wider", *changes)
     assert status(project) == ""
+    row = project.experiments()["wider"]
+    assert row["params"]["params.yaml"]["data"]["train"]["epochs"] == 1
+    assert row["params"]["params.yaml"]["data"]["model"]["hidden_units"] == [16, 9]
+    assert row["metrics"]["metrics/train/metrics.json"]["data"]["step"] == 1
     assert "B: wider" in project.run("python", "-m", "experiments.compare", "main", "wider")
 
     project.dvc("exp", "branch", "wider", "wide")

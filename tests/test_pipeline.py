@@ -78,38 +78,6 @@ def test_the_declared_parameters_are_those_of_params_yaml(project: Project) -> N
     assert set(listed) == declared
 
 
-def test_forced_again_the_lock_stays_the_same(project: Project) -> None:
-    project.dvc("repro", "--force")
-
-    assert project.git("status", "--porcelain") == ""
-
-
-def test_metrics_differ_between_branches(project: Project) -> None:
-    before = json.loads(project.read("metrics/evaluate.json"))["baseline_error"]
-    project.git("checkout", "--quiet", "-b", "wide")
-    project.set({"model": {"hidden_units": [64]}})
-    project.repro()
-    project.commit("Widen")
-    after = json.loads(project.read("metrics/evaluate.json"))["baseline_error"]
-
-    difference = json.loads(project.dvc("metrics", "diff", "main", "wide", "--json"))
-    change = difference["metrics/evaluate.json"]["baseline_error"]
-    assert (change["old"], change["new"]) == (before, after)
-    assert after != before
-    images = project.dvc("plots", "diff", "main", "wide", "--out", "diff")
-    assert "index.html" in images
-    assert len(list((project.folder / "diff").rglob("*confusion.png"))) == 2
-
-
-def test_an_experiment_with_epochs_and_widths(project: Project) -> None:
-    project.dvc("exp", "run", "-n", "one", "-S", "train.epochs=3", "-S", "model.hidden_units=[9,7]")
-
-    row = experiments(project)["one"]
-    assert row["params"]["params.yaml"]["data"]["train"]["epochs"] == 3
-    assert row["params"]["params.yaml"]["data"]["model"]["hidden_units"] == [9, 7]
-    assert row["metrics"]["metrics/train/metrics.json"]["data"]["step"] == 3
-
-
 def test_a_queue_of_four_experiments_run_by_two_workers(project: Project) -> None:
     project.dvc(
         *("exp", "run", "--queue"),
@@ -118,14 +86,7 @@ def test_a_queue_of_four_experiments_run_by_two_workers(project: Project) -> Non
     project.dvc("queue", "start", "--jobs", "2")
     project.wait_for_queue()
 
-    rows = experiments(project).values()
+    rows = project.experiments().values()
     errors = [row["metrics"]["metrics/evaluate.json"]["data"]["baseline_error"] for row in rows]
     assert len(errors) == 4
     assert all(0 < error < 90 for error in errors)
-
-
-def experiments(project: Project) -> dict[str, Any]:
-    """The experiments that `dvc exp show` lists: name to what it says of them."""
-    (_, baseline) = json.loads(project.dvc("exp", "show", "--json"))
-    rows = [row["revs"][0] for row in baseline["experiments"] or []]
-    return {row["name"]: row["data"] for row in rows}

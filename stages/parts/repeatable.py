@@ -57,9 +57,14 @@ def without_noise() -> Iterator[None]:
                     sys.stderr.write(line)
 
 
+# Keras imports scikit-learn where it is installed, here for mlxtend, for wrappers that are not
+# used: half a second of every start. None has it believe that there is none.
+sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
 with without_noise():
     import keras
     import tensorflow as tf
+if sys.modules["sklearn"] is None:
+    del sys.modules["sklearn"]
 
 keras.config.set_floatx("float32")  # whatever a keras.json of this user says
 logging.getLogger("absl").addFilter(lambda record: not is_noise(record.getMessage()))
