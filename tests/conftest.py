@@ -1,5 +1,6 @@
 """A copy of this project that has run on the embedded digits with a tiny network."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,16 @@ from filelock import FileLock
 from stages.parts.datasets import embedded_mnist_5k
 from stages.parts.scaling import Scaling
 from tests.project import Project, copy_of_project
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, as the tests of DVC's queue wait more than compute."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that none of them is left over when all else is done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 TINY: dict[str, dict[str, Any]] = {
     "download": {"dataset": "mnist-5k"},
     "model": {"hidden_units": [8]},
-    "train": {"epochs": 2, "batch_size": 96},
+    "train": {"epochs": 2, "batch_size": 100},
 }
 
 

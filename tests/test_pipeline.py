@@ -9,6 +9,7 @@ import pytest
 
 from tests.project import ROOT, Project
 
+pytestmark = pytest.mark.slow
 STAGES = ["download", "normalize", "train", "evaluate"]
 MIRROR = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
 

@@ -91,7 +91,8 @@ class Permutations(keras.utils.PyDataset):  # type: ignore[misc]
     """For each epoch one item: the order in which it takes the training images.
 
     The order depends on the seed and the epoch alone, so a training that goes on after some
-    epochs sees what an uninterrupted one sees.
+    epochs sees what an uninterrupted one sees. Keras takes an item, and ends an epoch, before
+    the first, so the first has order 1.
     """
 
     def __init__(self, images: int, seed: int, epoch: int) -> None:

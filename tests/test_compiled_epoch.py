@@ -1,0 +1,58 @@
+"""The compiled epoch does what Keras does a minibatch at a time."""
+
+import numpy as np
+import pytest
+
+from stages.parts.compiled_epoch import CompiledEpoch, Permutations
+from stages.parts.network import build_network
+from stages.parts.repeatable import keras
+
+IMAGES = 22
+RANDOM = np.random.default_rng(0)
+X = RANDOM.random((IMAGES, 28, 28), dtype=np.float32)
+Y = RANDOM.integers(0, 10, IMAGES).astype(np.uint8)
+
+
+def test_the_tutorials_network_has_567434_parameters() -> None:
+    assert build_network([512, 256, 128], seed=0).count_params() == 567_434
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 11, IMAGES])  # 8: the last batch has 6 images
+def test_it_trains_as_keras_does(batch_size: int) -> None:
+    ours, theirs = build_network([16, 12], seed=1), build_network([16, 12], seed=1)
+    model = CompiledEpoch(ours, X, Y, batch_size)
+    model.compile(keras.optimizers.Adam(0.01))
+    history = model.fit(
+        Permutations(IMAGES, 3, 0), epochs=2, validation_data=(X, Y), shuffle=False, verbose=0
+    ).history
+
+    theirs.compile(
+        keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    for epoch in range(2):
+        order = np.random.default_rng([3, epoch + 1]).permutation(IMAGES)
+        losses, hits = 0.0, 0.0
+        for start in range(0, IMAGES, batch_size):
+            places = order[start : start + batch_size]
+            theirs.reset_metrics()
+            loss, accuracy = theirs.train_on_batch(X[places], Y[places])
+            losses += loss * len(places)
+            hits += accuracy * len(places)
+        assert history["loss"][epoch] == pytest.approx(losses / IMAGES, rel=1e-4)
+        assert history["accuracy"][epoch] == pytest.approx(hits / IMAGES)
+
+    for mine, yours in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(mine, yours, atol=1e-4)
+    loss, accuracy = theirs.evaluate(X, Y, verbose=0)
+    assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-3)
+    assert history["val_accuracy"][-1] == pytest.approx(accuracy)
+
+
+def test_an_epochs_order_depends_on_the_seed_and_the_epoch_alone() -> None:
+    first, later = Permutations(IMAGES, 3, 0), Permutations(IMAGES, 3, 1)
+    (order,) = first[0]
+    assert sorted(order) == list(range(IMAGES))
+    first.on_epoch_end()
+    np.testing.assert_array_equal(first[0], later[0])
+    assert (order != later[0][0]).any()
+    assert (order != Permutations(IMAGES, 4, 0)[0][0]).any()
