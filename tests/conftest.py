@@ -1,6 +1,5 @@
 """A copy of this project that has run on the embedded digits with a tiny network."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -11,11 +10,6 @@ from filelock import FileLock
 from stages.parts.datasets import embedded_mnist_5k
 from stages.parts.scaling import Scaling
 from tests.project import Project, copy_of_project
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors, as the tests of DVC's queue wait more than compute."""
-    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,7 +51,7 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = build_network([128], seed=1)
     network.compile("adam", "sparse_categorical_crossentropy")
     x = scaling(arrays["x_train"])
-    network.fit(x, np.array(arrays["y_train"]), epochs=8, batch_size=32, verbose=0)
+    network.fit(x, np.array(arrays["y_train"]), epochs=8, batch_size=32, shuffle=False, verbose=0)
     path = tmp_path_factory.mktemp("model") / "handwritten_digit.h5"
     save_network(network, scaling, path)
     return path

@@ -9,7 +9,7 @@ import pytest
 
 from tests.project import Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bits")]  # they share a training
 MODEL = "models/handwritten_digit.h5"
 # The tutorial's network: large enough for threads and instructions to change its bits.
 NETWORK: dict[str, dict[str, Any]] = {

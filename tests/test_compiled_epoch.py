@@ -48,6 +48,17 @@ def test_it_trains_as_keras_does(batch_size: int) -> None:
     assert history["val_accuracy"][-1] == pytest.approx(accuracy)
 
 
+def test_a_shorter_training_is_the_beginning_of_a_longer_one() -> None:
+    histories = []
+    for epochs in (1, 3):
+        model = CompiledEpoch(build_network([16], seed=1), X, Y, 8)
+        model.compile(keras.optimizers.Adam())
+        order = Permutations(IMAGES, 3, 0)
+        histories.append(model.fit(order, epochs=epochs, shuffle=False, verbose=0).history)
+    for name in ("loss", "accuracy"):
+        assert histories[0][name] == histories[1][name][:1]
+
+
 def test_an_epochs_order_depends_on_the_seed_and_the_epoch_alone() -> None:
     first, later = Permutations(IMAGES, 3, 0), Permutations(IMAGES, 3, 1)
     (order,) = first[0]

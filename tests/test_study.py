@@ -164,15 +164,6 @@ def test_a_study_asks_for_what_is_missing_and_leaves_the_rest_alone(project: Pro
     project.commit("Reports")
     assert "Trainings: 2 of 2 are there, 0 to train" in study(project, "--seeds", "1", "2")
     assert project.git("status", "--porcelain") == ""
-
-    # What the shorter training holds is what the longer one's history says.
-    assert "Trainings: 0 of 1 are there, 1 to train" in study(
-        project, "--seeds", "1", "--epochs", "1"
-    )
-    longer = pd.read_csv(project.folder / "reports/study.csv").set_index("epochs")["error"]
-    project.git("restore", "reports")
-    shorter = pd.read_csv(project.folder / "reports/study.csv").query("seed == 1")
-    assert longer[1] == shorter.set_index("epochs")["error"][1]
     assert "theirs" in project.dvc("queue", "status")
 
 
