@@ -57,16 +57,10 @@ def main() -> None:
             cost(folder, "python", "-m", f"stages.{name}") for name in ("download", "normalize")
         ]
         # In turn, as the machine's speed may drift.
-        idle, version = zip(
-            *(
-                (
-                    cost(folder, "dvc", "repro", "--quiet").seconds,
-                    cost(folder, "dvc", "--version").seconds,
-                )
-                for _ in range(9)
-            ),
-            strict=True,
-        )
+        idle = [
+            (cost(folder, "dvc", "repro", "--quiet"), cost(folder, "dvc", "--version"))
+            for _ in range(9)
+        ]
 
     print("| | s | of the script | peak memory, MB | of the script |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -83,8 +77,9 @@ def main() -> None:
         )
     seconds, most = sum(c.seconds for c in data), max(c.megabytes for c in data)
     print(f"| download and normalize | {seconds:.1f} | | {most:.0f} | |")
-    ratio = median(a / b for a, b in zip(idle, version, strict=True))
-    print(f"\ndvc repro with nothing to do: {median(idle):.2f} s, {ratio:.1f} times dvc --version")
+    seconds_idle = median(nothing.seconds for nothing, _ in idle)
+    ratio = median(nothing.seconds / version.seconds for nothing, version in idle)
+    print(f"\ndvc repro with nothing to do: {seconds_idle:.2f} s, {ratio:.1f} times dvc --version")
 
 
 if __name__ == "__main__":

@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 
 import dvc.api
 import pandas as pd
-import yaml
 from dvc.exceptions import DvcException
 
 from experiments.evidence import Mistakes
-from experiments.recipes import LOCK, tells_of
+from experiments.recipes import LOCK, locked_parameters, locked_stages, tells_of
 from stages.parts.arrays import Array, load_split
 from stages.parts.bad_input import BadInput, explained
 from stages.parts.datasets import content_sha256
-from stages.parts.parameters import NO_YAML, PARAMETERS, Loader, shown
+from stages.parts.parameters import NO_YAML, shown
 from stages.parts.pictures import digits, save
 
 WORKSPACE = "workspace"
@@ -112,13 +111,12 @@ def read_revision(name: str) -> Revision:
                 f"{name} holds other results than its {LOCK} tells of; "
                 "git commit keeps them together"
             )
-        stages = yaml.load(lock, Loader)["stages"]  # noqa: S506, it is a SafeLoader
         return Revision(
             name,
             {
                 key: value
-                for stage in stages.values()
-                for key, value in stage.get("params", {}).get(str(PARAMETERS), {}).items()
+                for stage in locked_stages(lock).values()
+                for key, value in locked_parameters(stage).items()
             },
             pd.read_csv(StringIO(read(name, PREDICTIONS))),
             json.loads(read(name, SCORES)),
@@ -131,17 +129,18 @@ def read_revision(name: str) -> Revision:
 
 
 def read(name: str, path: str) -> str:
+    unknown = BadInput(
+        f"{name} is no branch, tag, commit or experiment; git branch and dvc exp list show those "
+        "there are"
+    )
     try:
         text: str = dvc.api.read(path, rev=None if name == WORKSPACE else name)
     except (DvcException, FileNotFoundError) as problem:
         if "revision" in str(problem):
-            raise BadInput(
-                f"{name} is no branch, tag, commit or experiment; git branch and dvc exp list "
-                "show those there are"
-            ) from None
+            raise unknown from None
         raise BadInput(f"{name} has no {path}; dvc repro makes it, git commit keeps it") from None
     except (AttributeError, UnicodeError):  # HEAD:params.yaml is a file, HEAD^{tree} a folder
-        raise BadInput(f"{name} is no branch, tag, commit or experiment") from None
+        raise unknown from None
     return text
 
 

@@ -58,9 +58,21 @@ def recipe(changes: Mapping[str, Any]) -> str:
 
 
 @cache
+def locked_stages(lock: str) -> dict[str, Any]:
+    """What the text of a dvc.lock says of each stage."""
+    stages: dict[str, Any] = yaml.load(lock, Loader)["stages"]  # noqa: S506, it is safe
+    return stages
+
+
+def locked_parameters(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of params.yaml that a stage was run with, by name, such as train.seed."""
+    parameters: dict[str, Any] = stage.get("params", {}).get(str(PARAMETERS), {})
+    return parameters
+
+
 def locked_recipe(lock: str) -> str:
     """The digest of what the outputs were made from that a dvc.lock describes."""
-    stages = yaml.load(lock, Loader)["stages"]  # noqa: S506, it is safe
+    stages = locked_stages(lock)
     made = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
     return digest(
         {
@@ -71,7 +83,7 @@ def locked_recipe(lock: str) -> str:
                     for dep in stage.get("deps", [])
                     if dep["path"] not in made
                 },
-                "params": stage.get("params", {}).get(str(PARAMETERS), {}),
+                "params": locked_parameters(stage),
             }
             for name, stage in stages.items()
         }
@@ -104,7 +116,7 @@ def tells_of(lock: str, read: Callable[[str], str]) -> bool:
     """
     return all(
         hashlib.md5(read(out["path"]).encode(), usedforsecurity=False).hexdigest() == out["md5"]
-        for stage in yaml.load(lock, Loader)["stages"].values()  # noqa: S506, it is safe
+        for stage in locked_stages(lock).values()
         for out in stage.get("outs", [])
         if out["path"].endswith((".json", ".csv"))
     )

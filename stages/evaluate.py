@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from stages.parts.arrays import load_split
+from stages.parts.arrays import load_array, load_split
 from stages.parts.bad_input import explained
 from stages.parts.history import read_history
 from stages.parts.network import load_network
@@ -25,7 +25,7 @@ def main() -> None:
     confidence = parameters.evaluate.confidence
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
     history = read_history(TRAINING)
-    held_out, _ = load_split(NORMALIZED, "validation", "float32")
+    held_out = load_array(NORMALIZED / "y_validation.npy", "uint8", ())  # (n,)
     # Without images held out, training watched the test images.
     watched = "validation" if len(held_out) else "test"
     set_threads(1)

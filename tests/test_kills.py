@@ -113,7 +113,6 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(project: 
     assert "epoch 1/3" in output
     fresh = (project.folder / MODEL).read_bytes()
 
-    (project.folder / CHECKPOINT).parent.mkdir(exist_ok=True)
     (project.folder / CHECKPOINT).write_bytes(saved[: len(saved) // 2])
     output = project.run(*TRAIN)
     assert re.search(r"checkpoint.npz is damaged \(.*\): training starts afresh", output)

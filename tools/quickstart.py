@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from experiments.recipes import git
 from stages.parts.bad_input import Terminated, explained
 
 NAME = "quickstart"
@@ -64,13 +65,6 @@ def run(*command: str) -> int:
                         child.terminate()
             time.sleep(0.2)
         raise
-
-
-def git(*arguments: str) -> str:
-    result = subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(f"quickstart: git {' '.join(arguments)}: {result.stderr.strip()}")
-    return result.stdout
 
 
 if __name__ == "__main__":
