@@ -15,7 +15,7 @@ from stages.parts.repeatable import keras, tf
 
 
 class CompiledEpoch(keras.Model):  # type: ignore[misc]
-    """Trains a network an epoch at a time; fit it on `Permutations`.
+    """Trains a network an epoch at a time; fit it on `permutations`, a step for each epoch.
 
     Args:
         network: a Keras model that gives probabilities, (n, …) -> (n, classes).
@@ -40,9 +40,8 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
         # Before the loop is traced, which can create no variables.
         optimizer.build(self.network.trainable_variables)
 
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """An epoch: updates the network by each minibatch; data holds a permutation (n,)."""
-        (permutation,) = data
+    def train_step(self, permutation: Any) -> dict[str, Any]:
+        """An epoch: updates the network by each minibatch of the images in this order, (n,)."""
         images, size = self.y.shape[0], self.batch_size
 
         def train_on(i: Any, loss: Any, right: Any) -> tuple[Any, Any, Any]:
@@ -87,24 +86,27 @@ def hits(labels: Any, probabilities: Any) -> Any:
     return tf.reduce_sum(tf.cast(best == tf.cast(labels, tf.int32), tf.float32))
 
 
-class Permutations(keras.utils.PyDataset):  # type: ignore[misc]
-    """For each epoch one item: the order in which it takes the training images.
+def permutations(images: int, seed: int, first: int, last: int) -> Any:
+    """For each epoch from the first to the last, counted from 1, the order of the training images.
 
-    The order depends on the seed and the epoch alone, so a training that goes on after some
-    epochs sees what an uninterrupted one sees. Keras takes an item, and ends an epoch, before
-    the first, so the first has order 1.
+    Not a generator, which a PyDataset of Keras is in the end: TensorFlow's (on Python 3.11) sets
+    how malloc gets large blocks, and with all cores an epoch then takes half as long again.
+
+    Returns:
+        A tf.data.Dataset of int32 tensors, (images,).
     """
 
-    def __init__(self, images: int, seed: int, epoch: int) -> None:
-        super().__init__()
-        self.images, self.seed, self.epoch = images, seed, epoch
+    def order(epoch: Any) -> Any:
+        places = tf.numpy_function(lambda e: permutation(images, seed, e), [epoch], tf.int32)
+        return tf.ensure_shape(places, [images])
 
-    def __len__(self) -> int:
-        return 1
+    return tf.data.Dataset.range(first, last + 1).map(order)
 
-    def __getitem__(self, _: int) -> tuple[npt.NDArray[np.int32]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.images)
-        return (order.astype(np.int32),)  # (images,)
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
+def permutation(images: int, seed: int, epoch: int) -> npt.NDArray[np.int32]:
+    """The order in which an epoch takes the training images, (images,).
+
+    It depends on the seed and the epoch alone, so a training that goes on after some epochs
+    sees what an uninterrupted one sees.
+    """
+    return np.random.default_rng([seed, epoch]).permutation(images).astype(np.int32)

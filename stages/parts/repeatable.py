@@ -2,10 +2,11 @@
 
 Everything that decides bits and must be set before the import is set here: others take
 `keras` and `tf` from this module. Measured: the last bits of a training depend on the number
-of threads and on the instructions that oneDNN and XLA choose for the processor, and on
-nothing else once the seed is fixed.
+of threads and on the instructions that TensorFlow chooses for the processor, and on nothing
+else once the seed is fixed.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -14,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # AVX2 is what every x86-64 processor of the last ten years has. Later flags win over what
-# the user has set. Other kinds of processor ignore them.
+# the user has set. Other kinds of processor ignore them. YNNPACK, in which XLA computes some
+# products, knows no cap, and without it an epoch would take a fifth longer.
 XLA_CAP = " --xla_cpu_max_isa=AVX2"
 os.environ["DNNL_MAX_CPU_ISA"] = "AVX2"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + XLA_CAP
@@ -57,14 +59,20 @@ def without_noise() -> Iterator[None]:
                     sys.stderr.write(line)
 
 
-# Keras imports scikit-learn where it is installed, here for mlxtend, for wrappers that are not
-# used: half a second of every start. None has it believe that there is none.
-sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
+# Of use to none of the stages, and half a second: what Keras imports where it is installed,
+# scikit-learn (here for mlxtend) and pyplot. None has it believe that there is none.
+unused = [name for name in ("sklearn", "matplotlib.pyplot") if name not in sys.modules]
+sys.modules.update(dict.fromkeys(unused))  # type: ignore[arg-type]
+# The imports make a million objects and no garbage: to look for some among them, now and at the
+# exit, would take another two seconds.
+gc.disable()
 with without_noise():
     import keras
     import tensorflow as tf
-if sys.modules["sklearn"] is None:
-    del sys.modules["sklearn"]
+gc.freeze()
+gc.enable()
+for name in unused:
+    del sys.modules[name]
 
 keras.config.set_floatx("float32")  # whatever a keras.json of this user says
 logging.getLogger("absl").addFilter(lambda record: not is_noise(record.getMessage()))
