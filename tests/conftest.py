@@ -1,6 +1,8 @@
 """A copy of this project that has run on the embedded digits with a tiny network."""
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,29 +11,50 @@ from filelock import FileLock
 
 from stages.parts.datasets import embedded_mnist_5k
 from stages.parts.scaling import Scaling
-from tests.project import Project, copy_of_project
+from tests.project import Once, Project, copy_of_project
+
+MODEL = "handwritten_digit.h5"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first, so that none of them is left over when all else is done."""
+    items.reverse()  # the slowest, the studies, are among the last
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, as some tests wait for DVC's queue."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
-    """The project after `dvc repro`, committed. Do not change it: see `project`."""
-    folder = tmp_path_factory.getbasetemp()
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """Makes a folder of a name, or waits until another of the test processes has made it."""
+    shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
-        folder = folder.parent  # which the test processes share
-    project = Project(folder / "reproduced")
-    with FileLock(folder / "reproduced.lock"):
-        if not project.folder.exists():
-            project = copy_of_project(folder / "reproducing")
-            executed, _ = project.repro()
-            assert executed == ["download", "normalize", "train", "evaluate"]
-            project.commit("Run")
-            project.folder = project.folder.rename(folder / "reproduced")
-    return project
+        shared = shared.parent
+
+    def make_once(name: str, make: Callable[[Path], None]) -> Path:
+        with FileLock(shared / f"{name}.lock"):
+            if not (shared / name).exists():
+                make(shared / f"{name}-in-the-making")
+                (shared / f"{name}-in-the-making").rename(shared / name)
+        return shared / name
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def reproduced(once: Once) -> Project:
+    """The project after `dvc repro`, committed. Do not change it: see `project`."""
+
+    def make(folder: Path) -> None:
+        project = copy_of_project(folder)
+        executed, _ = project.repro()
+        assert executed == ["download", "normalize", "train", "evaluate"]
+        project.commit("Run")
+
+    return Project(once("reproduced", make))
 
 
 @pytest.fixture
@@ -42,16 +65,19 @@ def project(reproduced: Project, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_model(once: Once) -> Path:
     """A small network trained on mnist-5k, good enough for clear digits."""
-    from stages.parts.network import build_network, save_network
 
-    arrays = embedded_mnist_5k()
-    scaling = Scaling(0.0, 255.0)
-    network = build_network([128], seed=1)
-    network.compile("adam", "sparse_categorical_crossentropy")
-    x = scaling(arrays["x_train"])
-    network.fit(x, np.array(arrays["y_train"]), epochs=8, batch_size=32, shuffle=False, verbose=0)
-    path = tmp_path_factory.mktemp("model") / "handwritten_digit.h5"
-    save_network(network, scaling, path)
-    return path
+    def make(folder: Path) -> None:
+        from stages.parts.network import build_network, save_network
+
+        arrays = embedded_mnist_5k()
+        scaling = Scaling(0.0, 255.0)
+        network = build_network([128], seed=1)
+        network.compile("adam", "sparse_categorical_crossentropy")
+        x, y = scaling(arrays["x_train"]), np.array(arrays["y_train"])
+        network.fit(x, y, epochs=8, batch_size=32, shuffle=False, verbose=0)
+        folder.mkdir()
+        save_network(network, scaling, folder / MODEL)
+
+    return once("trained-model", make) / MODEL

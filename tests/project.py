@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ TINY: dict[str, dict[str, Any]] = {
     "model": {"hidden_units": [8]},
     "train": {"epochs": 2, "batch_size": 100},
 }
+
+# Makes the folder of a name, unless it is there.
+Once = Callable[[str, Callable[[Path], None]], Path]
 
 
 class Project:
@@ -63,7 +67,7 @@ class Project:
 
     def wait_for_queue(self) -> None:
         while re.search(r"Queued|Running", self.dvc("queue", "status")):
-            time.sleep(1)
+            time.sleep(4)  # each look takes a second of a processor
 
     def set(self, changes: dict[str, dict[str, Any]]) -> None:
         """Changes parameters, given by section and key."""

@@ -23,7 +23,6 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.project import ROOT
 
-pytestmark = pytest.mark.xdist_group("model")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
 QUIET = [

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.project import Project
+from tests.project import Once, Project
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bits")]  # they share a training
+pytestmark = pytest.mark.slow
 MODEL = "models/handwritten_digit.h5"
 # The tutorial's network: large enough for threads and instructions to change its bits.
 NETWORK: dict[str, dict[str, Any]] = {
@@ -23,16 +23,18 @@ ONE_CORE = (
 )
 
 
-@pytest.fixture(scope="module")
-def trained(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+@pytest.fixture(scope="session")
+def trained(reproduced: Project, once: Once) -> Project:
     """The project with a model of the tutorial's network. Do not change it: see `copy`."""
-    folder = tmp_path_factory.mktemp("trained") / "project"
-    shutil.copytree(reproduced.folder, folder, symlinks=True)
-    project = Project(folder)
-    project.set(NETWORK)
-    project.dvc("repro")
-    project.commit("Train the tutorial's network")
-    return project
+
+    def make(folder: Path) -> None:
+        shutil.copytree(reproduced.folder, folder, symlinks=True)
+        project = Project(folder)
+        project.set(NETWORK)
+        project.dvc("repro")
+        project.commit("Train the tutorial's network")
+
+    return Project(once("trained", make))
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from PIL import Image, ImageOps
 from stages.parts.datasets import embedded_mnist_5k
 from tests.project import ROOT
 
-pytestmark = pytest.mark.xdist_group("model")
-
 
 def predict(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

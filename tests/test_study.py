@@ -193,12 +193,16 @@ def test_a_failed_training_is_asked_for_again_but_not_for_ever(
     assert "never came through: study-8-epochs-1-seed-2" in project.read("reports/study.md")
 
 
+# Long enough to be killed in the middle.
+LONGER = ("--seeds", "1", "2", "--epochs", "1", "60")
+
+
 def start(project: Project, log: Path) -> "subprocess.Popen[bytes]":
-    """Starts a study of two seeds, one at a time, in a process group of its own."""
-    command = [sys.executable, "-m", "experiments.study", *OPTIONS]
+    """Starts a study, one training at a time, in a process group of its own."""
+    command = [sys.executable, "-m", "experiments.study", *OPTIONS, *LONGER, "--jobs", "1"]
     with log.open("wb") as file:
         return subprocess.Popen(
-            [*command, "--seeds", "1", "2", "--jobs", "1"],
+            command,
             cwd=project.folder,
             env=activated(),
             stdout=file,
@@ -249,5 +253,5 @@ def test_killed_robbed_and_interrupted_a_study_goes_on(project: Project, tmp_pat
     assert not re.search("Queued|Running", project.dvc("queue", "status"))
     assert project.git("status", "--porcelain") == ""
 
-    assert "Trainings: 1 of 2 are there, 1 to train" in study(project, "--seeds", "1", "2")
+    assert "Trainings: 1 of 2 are there, 1 to train" in study(project, *LONGER)
     assert len(pd.read_csv(project.folder / "reports/study.csv")) == 4
