@@ -193,16 +193,12 @@ def test_a_failed_training_is_asked_for_again_but_not_for_ever(
     assert "never came through: study-8-epochs-1-seed-2" in project.read("reports/study.md")
 
 
-# Long enough to be killed in the middle.
-LONGER = ("--seeds", "1", "2", "--epochs", "1", "60")
-
-
 def start(project: Project, log: Path) -> "subprocess.Popen[bytes]":
-    """Starts a study, one training at a time, in a process group of its own."""
-    command = [sys.executable, "-m", "experiments.study", *OPTIONS, *LONGER, "--jobs", "1"]
+    """Starts a study of two seeds, one at a time, in a process group of its own."""
+    command = [sys.executable, "-m", "experiments.study", *OPTIONS]
     with log.open("wb") as file:
         return subprocess.Popen(
-            command,
+            [*command, "--seeds", "1", "2", "--jobs", "1"],
             cwd=project.folder,
             env=activated(),
             stdout=file,
@@ -218,18 +214,16 @@ def wait_for(log: Path, text: str) -> None:
         time.sleep(0.5)
 
 
-def kill_workers(project: Project) -> None:
-    """Kills the queue's workers, and the experiments that they are running."""
-    workers = [
+def workers_of(project: Project) -> list[psutil.Process]:
+    """The queue's workers, whose children run the experiments."""
+    found = [
         process
         for process in psutil.process_iter(["cmdline", "cwd"])
         if "queue-worker" in (process.info["cmdline"] or [])
         and process.info["cwd"] == str(project.folder)
     ]
-    assert workers
-    for worker in workers:
-        for process in [worker, *worker.children(recursive=True)]:
-            process.kill()
+    assert found
+    return found
 
 
 @pytest.mark.slow
@@ -237,6 +231,10 @@ def test_killed_robbed_and_interrupted_a_study_goes_on(project: Project, tmp_pat
     log = tmp_path / "log"
     process = start(project, log)
     wait_for(log, "0 of 2 trained, 1 running")
+    # Lest the training ends before its worker is killed.
+    for worker in workers_of(project):
+        for child in worker.children(recursive=True):
+            child.suspend()
     process.kill()
     process.wait()
     (waiting,) = re.findall(r"(study-\S+) .* Queued", project.dvc("queue", "status"))
@@ -244,7 +242,9 @@ def test_killed_robbed_and_interrupted_a_study_goes_on(project: Project, tmp_pat
     process = start(project, log)
     wait_for(log, "0 of 2 trained, 1 running")
     # The queue loses the one that waits, and goes on showing the other as running.
-    kill_workers(project)
+    for worker in workers_of(project):
+        for killed in [worker, *worker.children(recursive=True)]:
+            killed.kill()
     project.dvc("queue", "remove", waiting)
     # Both are asked for again.
     wait_for(log, "1 of 2 trained, 1 running")
@@ -253,5 +253,5 @@ def test_killed_robbed_and_interrupted_a_study_goes_on(project: Project, tmp_pat
     assert not re.search("Queued|Running", project.dvc("queue", "status"))
     assert project.git("status", "--porcelain") == ""
 
-    assert "Trainings: 1 of 2 are there, 1 to train" in study(project, *LONGER)
+    assert "Trainings: 1 of 2 are there, 1 to train" in study(project, "--seeds", "1", "2")
     assert len(pd.read_csv(project.folder / "reports/study.csv")) == 4
