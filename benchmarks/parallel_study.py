@@ -43,7 +43,7 @@ def main() -> None:
             by_queue = time.perf_counter() - start
             start = time.perf_counter()
             for changes in second:
-                dvc("exp", "run", *settings(changes))
+                dvc("exp", "run", *(f"--set-param={setting}" for setting in settings(changes)))
             one_by_one = time.perf_counter() - start
             done = subprocess.run(
                 ["dvc", "exp", "list", "--name-only"], check=True, capture_output=True, text=True

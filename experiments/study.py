@@ -156,8 +156,8 @@ def prepare_data(validation: int) -> None:
     make_mirror_absolute()
     with suppress(BadInput):  # of a study that was killed
         dvc("exp", "remove", PREPARATION)
-    changes = settings({"normalize.validation": validation})
-    dvc("exp", "run", "--temp", "--name", PREPARATION, *changes, "normalize")
+    (change,) = settings({"normalize.validation": validation})
+    dvc("exp", "run", "--temp", "--name", PREPARATION, "--set-param", change, "normalize")
     with suppress(BadInput):  # where the workspace has that data, there is no experiment
         dvc("exp", "remove", PREPARATION)
 

@@ -5,13 +5,16 @@ ten seconds after the last. Its queue is reported to lose tasks now and then (DV
 10562 and 10673), so what counts is which experiments have come, not what the queue says.
 """
 
+import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -19,8 +22,24 @@ from stages.parts.bad_input import BadInput, Terminated
 from stages.parts.progress import Progress
 
 SECONDS_BETWEEN_LOOKS = 2
-# A worker that is starting, or has no processor for a while, does not answer at once.
+# A worker takes a while to start, and a task to begin and to be collected.
 PATIENT_LOOKS = 5
+
+
+class Look(NamedTuple):
+    """What is seen of the queue.
+
+    Attributes:
+        states: of each experiment looked for that the queue knows: Queued, Running, Failed or
+            Success.
+        workers: how many are alive.
+        unattended: names of running experiments whose process has ended. Each worker begins or
+            collects one of them; if there are more, their workers were killed.
+    """
+
+    states: dict[str, str]
+    workers: int
+    unattended: list[str]
 
 
 def carry_out(wanted: Mapping[str, Mapping[str, Any]], jobs: int) -> None:
@@ -34,15 +53,18 @@ def carry_out(wanted: Mapping[str, Mapping[str, Any]], jobs: int) -> None:
         wanted: for each experiment's name, what it changes in params.yaml.
         jobs: workers, each of which runs one experiment at a time.
     """
-    before = states(wanted)
+    before = look(wanted).states
     try:
         # DVC refuses no second task of one name, and would show both.
         ended = [name for name, state in before.items() if state in ("Success", "Failed")]
         if ended:
             dvc("queue", "remove", *ended)
-        for name, changes in wanted.items():
-            if before.get(name) not in ("Queued", "Running"):
-                dvc("exp", "run", "--queue", "--name", name, *settings(changes))
+        new = [
+            " ".join([name, *settings(changes)])
+            for name, changes in wanted.items()
+            if before.get(name) not in ("Queued", "Running")
+        ]
+        run(sys.executable, "-m", "experiments.queueing", *new)
         with Progress("study", len(wanted), " trainings") as progress:
             watch(wanted, jobs, progress)
     except (KeyboardInterrupt, Terminated):
@@ -52,13 +74,12 @@ def carry_out(wanted: Mapping[str, Mapping[str, Any]], jobs: int) -> None:
 
 def watch(names: Collection[str], jobs: int, progress: Progress) -> None:
     """Keeps the workers at work until no experiment of these names is queued or running."""
-    dvc("queue", "start", "--jobs", str(jobs))
     told: Counter[str] = Counter()
-    few_workers = 0
+    few_workers = PATIENT_LOOKS  # at the first look there is no reason to wait
     unattended: Counter[str] = Counter()
     while True:
-        now = states(names)
-        counts = Counter(now.values())
+        now = look(names)
+        counts = Counter(now.states.values())
         progress.advance(counts["Success"] - told["Success"])
         if counts != told:
             progress.step(
@@ -69,28 +90,25 @@ def watch(names: Collection[str], jobs: int, progress: Progress) -> None:
         if not counts["Queued"] + counts["Running"]:
             return
 
-        workers = working_on()
-        few_workers = few_workers + 1 if counts["Queued"] and len(workers) < jobs else 0
+        few_workers = few_workers + 1 if counts["Queued"] and now.workers < jobs else 0
         if few_workers > PATIENT_LOOKS:
             dvc("queue", "start", "--jobs", str(jobs))
             few_workers = 0
-        attended = {name for tasks in workers.values() for name in tasks}
-        for name, state in now.items():
-            lost = state == "Running" and name not in attended
-            unattended[name] = unattended[name] + 1 if lost else 0
-            if unattended[name] > PATIENT_LOOKS:
-                # Its worker was killed. To the queue it would be running for ever.
+        unattended = Counter({name: unattended[name] + 1 for name in now.unattended})
+        for name, looks in unattended.items():
+            if looks > PATIENT_LOOKS:
+                # To the queue it would be running for ever.
                 stop([name])
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def withdraw(names: Iterable[str]) -> None:
     """Takes the experiments of these names from the queue, and stops those that are running."""
-    queued = [name for name, state in states(names).items() if state == "Queued"]
+    queued = [name for name, state in look(names).states.items() if state == "Queued"]
     if queued:
         dvc("queue", "remove", *queued)
     for _ in range(PATIENT_LOOKS):
-        running = [name for name, state in states(names).items() if state == "Running"]
+        running = [name for name, state in look(names).states.items() if state == "Running"]
         if not running:
             break
         stop(running)
@@ -115,47 +133,59 @@ def stop(names: Collection[str]) -> None:
         dvc("queue", "kill", *names)
 
 
-def states(names: Iterable[str]) -> dict[str, str]:
-    """What the queue says of each experiment: Queued, Running, Failed or Success.
+def look(names: Iterable[str]) -> Look:
+    """Looks at the queue for experiments of these names.
 
-    Those that it does not know are left out. In this process, as a `dvc queue status` every
-    other second would take a fifth of a processor from the training.
+    In this process, as a `dvc queue status` every other second would take a fifth of a processor
+    from the training. And at the processes, as a worker that is asked has one second to answer,
+    by files that it looks for once a second.
     """
     from dvc.repo import Repo
 
     wanted = set(names)
     with Repo() as repo:
-        tasks = repo.experiments.celery_queue.status()
-    return {task["name"]: task["status"] for task in tasks if task["name"] in wanted}
+        queue = repo.experiments.celery_queue
+        states = {task["name"]: task["status"] for task in queue.status() if task["name"] in wanted}
+        workers = sum(
+            is_alive(json.loads(path.read_text())["pid"], "queue-worker")
+            for path in Path(queue.wdir).glob("dvc-exp-worker-*.json")
+        )
+        active = [(task.name, queue.proc.get(task.stash_rev)) for task in queue.iter_active()]
+    unattended = [
+        name
+        for name, process in active
+        if name in wanted and not (process and is_alive(process.pid, "exec-run"))
+    ]
+    return Look(states, workers, unattended if len(active) > workers else [])
 
 
-def working_on() -> dict[str, list[str]]:
-    """For each worker that answers, the names of the experiments it is running."""
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        workers = repo.experiments.celery_queue.worker_status()
-    return {
-        worker: [task["args"][0]["name"] for task in tasks] for worker, tasks in workers.items()
-    }
+def is_alive(pid: int, word: str) -> bool:
+    """Whether there is a process with this number, and the word is in its command line."""
+    with suppress(psutil.Error):
+        return word in psutil.Process(pid).cmdline()
+    return False
 
 
 def settings(changes: Mapping[str, Any]) -> list[str]:
-    """The options of `dvc exp run` that change these parameters."""
-    return [f"--set-param={key}={str(value).replace(' ', '')}" for key, value in changes.items()]
+    """Changes of params.yaml as `dvc exp run --set-param` takes them."""
+    return [f"{key}={str(value).replace(' ', '')}" for key, value in changes.items()]
 
 
 def dvc(*arguments: str) -> None:
-    """Runs a command of DVC to its end, whatever happens meanwhile.
+    run("dvc", *arguments)
+
+
+def run(*command: str) -> None:
+    """Runs a command to its end, whatever happens meanwhile.
 
     Raises:
-        BadInput: it failed; the message is DVC's.
+        BadInput: it failed; the message is the command's.
     """
-    # A session of its own, as queueing changes params.yaml and back again, and Ctrl-C must not
-    # reach that. A file, no pipe, as the workers it starts would hold a pipe open.
+    # A session of its own, which Ctrl-C does not reach. A file, no pipe, as the workers that it
+    # starts would hold a pipe open.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(
-            ["dvc", *arguments], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             status = process.wait()
@@ -164,4 +194,5 @@ def dvc(*arguments: str) -> None:
             raise
         if status:
             output.seek(0)
-            raise BadInput(f"dvc {' '.join(arguments)} failed:\n{output.read().strip()}")
+            what = " ".join([Path(command[0]).name, *command[1:3]])
+            raise BadInput(f"{what} failed:\n{output.read().strip()}")
