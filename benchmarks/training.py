@@ -57,7 +57,7 @@ def plain(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> None:
 
 def compiled(epochs: int, seed: int, threads: int, callback: Any, data: dict[str, Any]) -> None:
     """As stages/train.py does."""
-    from stages.parts.compiled_epoch import CompiledEpoch, permutations
+    from stages.parts.compiled_epoch import CompiledEpoch, one_batch, permutations
     from stages.parts.network import build_network
     from stages.parts.repeatable import keras, set_threads
 
@@ -69,8 +69,7 @@ def compiled(epochs: int, seed: int, threads: int, callback: Any, data: dict[str
         permutations(len(data["y_train"]), seed, 1, epochs),
         steps_per_epoch=1,
         epochs=epochs,
-        validation_data=(data["x_test"], data["y_test"]),
-        validation_batch_size=len(data["y_test"]),
+        validation_data=one_batch(data["x_test"], data["y_test"]),
         callbacks=[callback],
         shuffle=False,
         verbose=0,

@@ -21,9 +21,9 @@ import psutil
 from stages.parts.bad_input import BadInput, Terminated
 from stages.parts.progress import Progress
 
-SECONDS_BETWEEN_LOOKS = 2
+SECONDS_BETWEEN_LOOKS = 1
 # A worker takes a while to start, and a task to begin and to be collected.
-PATIENT_LOOKS = 5
+PATIENT_LOOKS = 10
 
 
 class Look(NamedTuple):

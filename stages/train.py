@@ -6,7 +6,7 @@ from stages.parts.arrays import SUMS, load_array, load_split
 from stages.parts.bad_input import explained
 from stages.parts.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence
 from stages.parts.checkpoint import Checkpoint, digest
-from stages.parts.compiled_epoch import CompiledEpoch, permutations
+from stages.parts.compiled_epoch import CompiledEpoch, one_batch, permutations
 from stages.parts.history import save_history
 from stages.parts.network import build_network, save_network
 from stages.parts.parameters import read_parameters
@@ -52,8 +52,7 @@ def main() -> None:
             steps_per_epoch=1,
             initial_epoch=done,
             epochs=epochs,
-            validation_data=(x_watched, y_watched),
-            validation_batch_size=len(y_watched),
+            validation_data=one_batch(x_watched, y_watched),
             callbacks=[StopAtDivergence(), saving, ShowProgress(progress, epochs)],
             shuffle=False,  # permutations are
             verbose=0,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.parts.compiled_epoch import CompiledEpoch, permutations
+from stages.parts.compiled_epoch import CompiledEpoch, one_batch, permutations
 from stages.parts.network import build_network
 from stages.parts.repeatable import keras
 
@@ -33,7 +33,7 @@ def test_it_trains_as_keras_does(batch_size: int) -> None:
     ours, theirs = build_network([16, 12], seed=1), build_network([16, 12], seed=1)
     model = CompiledEpoch(ours, X, Y, batch_size)
     model.compile(keras.optimizers.Adam(0.01))
-    history = fit(model, 2, validation_data=(X, Y))
+    history = fit(model, 2, validation_data=one_batch(X, Y))
 
     theirs.compile(
         keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]

@@ -89,6 +89,9 @@ def hits(labels: Any, probabilities: Any) -> Any:
 def permutations(images: int, seed: int, first: int, last: int) -> Any:
     """For each epoch from the first to the last, counted from 1, the order of the training images.
 
+    It depends on the seed and the epoch alone, so a training that goes on after some epochs
+    sees what an uninterrupted one sees.
+
     Not a generator, which a PyDataset of Keras is in the end: TensorFlow's (on Python 3.11) sets
     how malloc gets large blocks, and with all cores an epoch then takes half as long again.
 
@@ -96,17 +99,26 @@ def permutations(images: int, seed: int, first: int, last: int) -> Any:
         A tf.data.Dataset of int32 tensors, (images,).
     """
 
+    def permutation(epoch: int) -> npt.NDArray[np.int32]:
+        return np.random.default_rng([seed, epoch]).permutation(images).astype(np.int32)
+
     def order(epoch: Any) -> Any:
-        places = tf.numpy_function(lambda e: permutation(images, seed, e), [epoch], tf.int32)
-        return tf.ensure_shape(places, [images])
+        return tf.ensure_shape(tf.numpy_function(permutation, [epoch], tf.int32), [images])
 
-    return tf.data.Dataset.range(first, last + 1).map(order)
+    return untuned(tf.data.Dataset.range(first, last + 1).map(order))
 
 
-def permutation(images: int, seed: int, epoch: int) -> npt.NDArray[np.int32]:
-    """The order in which an epoch takes the training images, (images,).
+def one_batch(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
+    """A tf.data.Dataset whose only batch is all of x, (n, …), and y, (n,)."""
+    return untuned(tf.data.Dataset.from_tensors((x, y)))
 
-    It depends on the seed and the epoch alone, so a training that goes on after some epochs
-    sees what an uninterrupted one sees.
+
+def untuned(dataset: Any) -> Any:
+    """The dataset without the thread that tunes it.
+
+    There is nothing to tune, and who is done with the dataset waits for that thread, which looks
+    up ever more seldom: for seconds at the end of a training, and a little after each epoch.
     """
-    return np.random.default_rng([seed, epoch]).permutation(images).astype(np.int32)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
