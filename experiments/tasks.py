@@ -27,19 +27,22 @@ PATIENT_LOOKS = 10
 
 
 class Look(NamedTuple):
-    """What is seen of the queue.
+    """What is seen of the experiments looked for.
 
     Attributes:
-        states: of each experiment looked for that the queue knows: Queued, Running, Failed or
-            Success.
-        workers: how many are alive.
+        queued: names of those that wait in the queue.
+        running: names of those that a worker has taken.
+        there: how many have results in git.
+        workers: how many are alive, whatever they run.
         unattended: names of running experiments whose process has ended. Each worker begins or
             collects one of them; if there are more, their workers were killed.
     """
 
-    states: dict[str, str]
+    queued: set[str]
+    running: set[str]
+    there: int
     workers: int
-    unattended: list[str]
+    unattended: set[str]
 
 
 def carry_out(wanted: Mapping[str, Mapping[str, Any]], jobs: int) -> None:
@@ -53,18 +56,9 @@ def carry_out(wanted: Mapping[str, Mapping[str, Any]], jobs: int) -> None:
         wanted: for each experiment's name, what it changes in params.yaml.
         jobs: workers, each of which runs one experiment at a time.
     """
-    before = look(wanted).states
+    experiments = [" ".join([name, *settings(changes)]) for name, changes in wanted.items()]
     try:
-        # DVC refuses no second task of one name, and would show both.
-        ended = [name for name, state in before.items() if state in ("Success", "Failed")]
-        if ended:
-            dvc("queue", "remove", *ended)
-        new = [
-            " ".join([name, *settings(changes)])
-            for name, changes in wanted.items()
-            if before.get(name) not in ("Queued", "Running")
-        ]
-        run(sys.executable, "-m", "experiments.queueing", *new)
+        run(sys.executable, "-m", "experiments.queueing", str(jobs), *experiments)
         with Progress("study", len(wanted), " trainings") as progress:
             watch(wanted, jobs, progress)
     except (KeyboardInterrupt, Terminated):
@@ -74,23 +68,23 @@ def carry_out(wanted: Mapping[str, Mapping[str, Any]], jobs: int) -> None:
 
 def watch(names: Collection[str], jobs: int, progress: Progress) -> None:
     """Keeps the workers at work until no experiment of these names is queued or running."""
-    told: Counter[str] = Counter()
-    few_workers = PATIENT_LOOKS  # at the first look there is no reason to wait
+    told = ""
+    trained = 0
+    few_workers = 0
     unattended: Counter[str] = Counter()
     while True:
         now = look(names)
-        counts = Counter(now.states.values())
-        progress.advance(counts["Success"] - told["Success"])
-        if counts != told:
-            progress.step(
-                f"{counts['Success']} of {len(names)} trained, {counts['Running']} running, "
-                f"{counts['Failed']} failed"
-            )
-            told = counts
-        if not counts["Queued"] + counts["Running"]:
+        progress.advance(now.there - trained)
+        trained = now.there
+        failed = len(names) - now.there - len(now.queued | now.running)
+        tell = f"{trained} of {len(names)} trained, {len(now.running)} running, {failed} failed"
+        if tell != told:
+            progress.step(tell)
+            told = tell
+        if not now.queued | now.running:
             return
 
-        few_workers = few_workers + 1 if counts["Queued"] and now.workers < jobs else 0
+        few_workers = few_workers + 1 if now.queued and now.workers < jobs else 0
         if few_workers > PATIENT_LOOKS:
             dvc("queue", "start", "--jobs", str(jobs))
             few_workers = 0
@@ -98,17 +92,17 @@ def watch(names: Collection[str], jobs: int, progress: Progress) -> None:
         for name, looks in unattended.items():
             if looks > PATIENT_LOOKS:
                 # To the queue it would be running for ever.
-                stop([name])
+                stop({name})
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def withdraw(names: Iterable[str]) -> None:
     """Takes the experiments of these names from the queue, and stops those that are running."""
-    queued = [name for name, state in look(names).states.items() if state == "Queued"]
+    queued = look(names).queued
     if queued:
         dvc("queue", "remove", *queued)
     for _ in range(PATIENT_LOOKS):
-        running = [name for name, state in look(names).states.items() if state == "Running"]
+        running = look(names).running
         if not running:
             break
         stop(running)
@@ -134,29 +128,39 @@ def stop(names: Collection[str]) -> None:
 
 
 def look(names: Iterable[str]) -> Look:
-    """Looks at the queue for experiments of these names.
+    """Looks for the experiments of these names.
 
-    In this process, as a `dvc queue status` every other second would take a fifth of a processor
-    from the training. And at the processes, as a worker that is asked has one second to answer,
-    by files that it looks for once a second.
+    In this process, as a `dvc queue status` every second would take half a processor from the
+    training. And at the processes, as a worker that is asked has one second to answer, by files
+    that it looks for once a second.
     """
     from dvc.repo import Repo
+    from dvc.repo.experiments.utils import exp_refs
 
     wanted = set(names)
     with Repo() as repo:
         queue = repo.experiments.celery_queue
-        states = {task["name"]: task["status"] for task in queue.status() if task["name"] in wanted}
+        # In the order in which an experiment comes by, lest one that moves on is seen nowhere.
+        queued = {entry.name for entry in queue.iter_queued()}
+        processes = {entry.name: queue.proc.get(entry.stash_rev) for entry in queue.iter_active()}
+        there = {experiment.name for experiment in exp_refs(repo.scm)}
         workers = sum(
             is_alive(json.loads(path.read_text())["pid"], "queue-worker")
             for path in Path(queue.wdir).glob("dvc-exp-worker-*.json")
         )
-        active = [(task.name, queue.proc.get(task.stash_rev)) for task in queue.iter_active()]
-    unattended = [
+    running = wanted & processes.keys()
+    unattended = {
         name
-        for name, process in active
-        if name in wanted and not (process and is_alive(process.pid, "exec-run"))
-    ]
-    return Look(states, workers, unattended if len(active) > workers else [])
+        for name in running
+        if not ((process := processes[name]) and is_alive(process.pid, "exec-run"))
+    }
+    return Look(
+        (wanted & queued) - running,
+        running,
+        len(wanted & there),
+        workers,
+        unattended if len(processes) > workers else set(),
+    )
 
 
 def is_alive(pid: int, word: str) -> bool:
