@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from experiments.recipes import EXPERIMENTS
+
 ROOT = Path(__file__).parent.parent
 TINY: dict[str, dict[str, Any]] = {
     "download": {"dataset": "mnist-5k"},
@@ -65,9 +67,15 @@ class Project:
         rows = [row["revs"][0] for row in baseline["experiments"] or []]
         return {row["name"]: row["data"] for row in rows}
 
-    def wait_for_queue(self) -> None:
+    def wait_for_queue(self, experiments: int) -> None:
+        """Waits until there are so many experiments, and the queue has none."""
+        until = time.monotonic() + 240
+        # Not by DVC at first: each look of it takes a second of a processor.
+        while self.git("for-each-ref", EXPERIMENTS).count("\n") < experiments:
+            assert time.monotonic() < until, self.dvc("queue", "status")
+            time.sleep(1)
         while re.search(r"Queued|Running", self.dvc("queue", "status")):
-            time.sleep(4)  # each look takes a second of a processor
+            assert time.monotonic() < until
 
     def set(self, changes: dict[str, dict[str, Any]]) -> None:
         """Changes parameters, given by section and key."""

@@ -91,7 +91,7 @@ def test_forced_again_by_an_experiment_and_the_queue_the_lock_is_the_same(
     copy.dvc("exp", "run", "--temp", "--force", "--name", "temporary")
     copy.dvc("exp", "run", "--queue", "--force", "--name", "queued")
     copy.dvc("queue", "start")
-    copy.wait_for_queue()
+    copy.wait_for_queue(2)
 
     for name in ("temporary", "queued"):
         commit = copy.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}").strip()

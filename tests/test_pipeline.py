@@ -85,7 +85,7 @@ def test_a_queue_of_four_experiments_run_by_two_workers(project: Project) -> Non
         *("-S", "train.epochs=1,2", "-S", "model.hidden_units=[8,8],[16]"),
     )
     project.dvc("queue", "start", "--jobs", "2")
-    project.wait_for_queue()
+    project.wait_for_queue(4)
 
     rows = project.experiments().values()
     errors = [row["metrics"]["metrics/evaluate.json"]["data"]["baseline_error"] for row in rows]
