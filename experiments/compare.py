@@ -91,7 +91,7 @@ def main() -> None:
     captions = [f"{row.actual} → {row.predicted} by {row.wrong}" for row in either.itertuples()]
     title = (
         f"A: {a.name}, B: {b.name}\n{len(either)} of {mistakes.a_alone + mistakes.b_alone} "
-        "digits that one of them reads wrong: digit → what it reads"
+        "digits that one of them misreads: digit → what it reads"
     )
     save(digits(images[either.index], captions, title), PICTURE)
     print(f"{PICTURE} shows {len(either)} digits that one of them reads wrong")

@@ -1,11 +1,22 @@
 import json
+import re
 import shutil
+import sys
 
 import pandas as pd
 import pytest
 
-from experiments.compare import DATASET, PREDICTIONS, SCORES, count_mistakes, differences, one_wrong
+from experiments.compare import (
+    DATASET,
+    PREDICTIONS,
+    SCORES,
+    count_mistakes,
+    differences,
+    main,
+    one_wrong,
+)
 from experiments.evidence import Mistakes
+from stages.parts.bad_input import BadInput
 from tests.project import Project
 
 
@@ -95,7 +106,9 @@ def test_branches_tags_and_the_workspace_are_compared(project: Project) -> None:
     assert "No difference can be told: 0 against 1, p = 1" in compare(project)
 
 
-def test_what_cannot_be_compared_is_told_in_a_line(project: Project) -> None:
+def test_what_cannot_be_compared_is_told_in_a_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project.git("checkout", "--quiet", "-b", "others")
     pretend_other_data(project)
     project.git("checkout", "--quiet", "-b", "nothing")
@@ -105,17 +118,21 @@ def test_what_cannot_be_compared_is_told_in_a_line(project: Project) -> None:
     (project.folder / SCORES).write_text("{}")
     project.commit("A part of the results")
     project.git("checkout", "--quiet", "nothing")
+    monkeypatch.chdir(project.folder)
     for revisions, message in (
-        (("main", "others"), "main and others have different test sets"),
-        (("nothing", "main"), f"nothing has no {PREDICTIONS}"),
-        (("half", "main"), "half holds other results than its dvc.lock tells of"),
-        (("main", "HEAD:params.yaml"), "HEAD:params.yaml is no branch"),
-        (("main", "nowhere"), "nowhere is no branch, tag, commit or experiment"),
-        (("main",), f"workspace has no {PREDICTIONS}"),
+        (["main", "others"], "main and others have different test sets"),
+        (["nothing", "main"], f"nothing has no {PREDICTIONS}"),
+        (["half", "main"], "half holds other results than its dvc.lock tells of"),
+        (["main", "HEAD:params.yaml"], "HEAD:params.yaml is no branch"),
+        (["main", "nowhere"], "nowhere is no branch, tag, commit or experiment"),
     ):
-        output = compare(project, *revisions, fails=True)
-        assert output.startswith(message)
-        assert output.count("\n") == 1
+        monkeypatch.setattr(sys, "argv", ["compare", *revisions])
+        with pytest.raises(BadInput, match=rf"\A{re.escape(message)}.*\Z"):
+            main()
+
+    output = compare(project, "main", fails=True)
+    assert output.startswith(f"workspace has no {PREDICTIONS}; dvc repro makes it")
+    assert output.count("\n") == 1
 
 
 def test_numbers_are_given_where_the_images_are_missing(project: Project) -> None:

@@ -102,21 +102,18 @@ def epochs_saved(project: Project) -> int:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(project: Project) -> None:
+def test_a_checkpoint_of_another_training_is_not_used(project: Project) -> None:
+    expected = (project.folder / MODEL).read_bytes()
+    before = project.read("params.yaml")
     project.set({"train": {"epochs": 500}})
     kill_after_epochs(project, signal.SIGKILL, 1, 0)
-    saved = (project.folder / CHECKPOINT).read_bytes()
+    assert epochs_saved(project)
 
-    project.set({"train": {"epochs": 3}})
+    (project.folder / "params.yaml").write_text(before)
     output = project.run(*TRAIN)
     assert "checkpoint.npz is of other parameters: training starts afresh" in output
-    assert "epoch 1/3" in output
-    fresh = (project.folder / MODEL).read_bytes()
-
-    (project.folder / CHECKPOINT).write_bytes(saved[: len(saved) // 2])
-    output = project.run(*TRAIN)
-    assert re.search(r"checkpoint.npz is damaged \(.*\): training starts afresh", output)
-    assert (project.folder / MODEL).read_bytes() == fresh
+    assert "epoch 1/2" in output
+    assert (project.folder / MODEL).read_bytes() == expected
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from stages.parts.pictures import BLUE, Array, confusion, digits, learning_curves, save
 
@@ -86,13 +87,23 @@ def test_different_pictures_differ(tmp_path: Path) -> None:
 def test_each_digit_is_drawn_as_ink_under_its_caption() -> None:
     figure = DRAWINGS["digits"]()
     assert figure.get_suptitle() == "Three digits"
-    assert len(figure.axes) == 4  # the square that holds three
-    assert [axes.get_title() for axes in figure.axes] == ["1", "2 → 3", "4, 99%", ""]
-    for axes, image in zip(figure.axes, IMAGES, strict=False):
-        (drawn,) = axes.images
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["1", "2 → 3", "4, 99%"]
+    for drawn, text, image in zip(axes.images, axes.texts, IMAGES, strict=True):
         np.testing.assert_array_equal(drawn.get_array(), image)
         assert drawn.get_cmap().name == "gray_r"
-    assert not figure.axes[3].images
+        left, right, _, top = drawn.get_extent()
+        x, y = text.get_position()
+        assert x == (left + right) / 2
+        assert top - 5 < y < top
+
+
+def test_a_digits_pixels_are_all_of_one_size(tmp_path: Path) -> None:
+    image = np.indices((28, 28)).sum(axis=0) % 2  # a chessboard
+    save(digits(np.array([image] * 6), [""] * 6), tmp_path / "six.png")
+    drawn = np.asarray(Image.open(tmp_path / "six.png").convert("L"))
+    ink = drawn[76:160, 13:97] < 128  # below the title and the first caption
+    np.testing.assert_array_equal(ink, np.kron(image, np.ones((3, 3))))
 
 
 def test_no_mistakes_are_an_empty_grid_with_its_title() -> None:
@@ -102,9 +113,14 @@ def test_no_mistakes_are_an_empty_grid_with_its_title() -> None:
 
 
 def test_25_digits_make_a_square_of_5() -> None:
-    figure = digits(np.zeros((25, 28, 28)), [""] * 25)
-    assert len(figure.axes) == 25
-    assert len(digits(np.zeros((26, 28, 28)), [""] * 26).axes) == 36
+    def grid(count: int) -> tuple[int, int]:
+        (axes,) = digits(np.zeros((count, 28, 28)), [""] * count).axes
+        corners = [drawn.get_extent() for drawn in axes.images]
+        return len({left for left, *_ in corners}), len({top for *_, top in corners})
+
+    assert grid(25) == (5, 5)
+    assert grid(26) == (6, 5)
+    assert grid(3) == (3, 1)
 
 
 def test_confusion_writes_every_count_at_its_place() -> None:

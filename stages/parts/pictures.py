@@ -16,17 +16,18 @@ from stages.parts.replacing import replacing
 mpl.rcdefaults()  # whatever a matplotlibrc of this user says
 # Two colours of Okabe and Ito's palette, which the colour-blind can tell apart.
 BLUE, ORANGE = "#0072B2", "#D55E00"
+DPI = 100
 Array = npt.NDArray[Any]
 
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG file, without the version of matplotlib that it would hold."""
     with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
+        figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
-    """Draws digits in a square grid, as ink on paper, each with a caption.
+    """Draws digits in a grid, as ink on paper, each under a caption.
 
     Args:
         images: shape (n, 28, 28), any scale: each image is drawn from its least to its
@@ -34,15 +35,21 @@ def digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
         captions: n of them.
         title: stands above the grid.
     """
-    side = max(1, int(np.ceil(np.sqrt(len(images)))))
-    figure = Figure(figsize=(1.1 * side + 0.4, 1.3 * side + 0.5), layout="constrained")
-    if title:
-        figure.suptitle(title)
-    for place, axes in enumerate(np.ravel(figure.subplots(side, side))):
-        axes.axis("off")
-        if place < len(images):
-            axes.imshow(images[place], cmap="gray_r")
-            axes.set_title(captions[place], fontsize=10)
+    columns = max(5, int(np.ceil(np.sqrt(len(images)))))  # 5: a title needs room
+    rows = max(1, -(-len(images) // columns))
+    width, height, above = 110 * columns, 118 * rows, 50
+    figure = Figure(figsize=(width / DPI, (above + height) / DPI))
+    figure.suptitle(title, y=1 - 10 / (above + height))
+    # One panel for all, measured in the picture's pixels: a panel for each takes five times as
+    # long, and its pixels are not all of one size.
+    axes = figure.add_axes((0, 0, 1, height / (above + height)))
+    axes.axis("off")
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        row, column = divmod(place, columns)
+        left, top = 110 * column + 13, 118 * row + 26
+        axes.imshow(image, cmap="gray_r", extent=(left, left + 84, top + 84, top))  # 3 * 28
+        axes.text(left + 42, top - 4, caption, ha="center")
+    axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
 
 
