@@ -526,6 +526,7 @@ def test_the_stage_killed_half_way(server: Server, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_stage_without_any_mirror(in_vain: InVain) -> None:
     said, complained = in_vain.process.communicate(timeout=60 - in_vain.seconds())
     assert in_vain.process.returncode == 1
