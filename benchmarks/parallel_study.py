@@ -26,7 +26,7 @@ def main() -> None:
         prog="python -m benchmarks.parallel_study",
         description="Times eight trainings on MNIST by the queue, and one after the other.",
     )
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=10)
     epochs = parser.parse_args().epochs
     first, second = (
         [{"train.epochs": epochs, "train.seed": seed + first} for seed in range(TRAININGS)]
