@@ -59,6 +59,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def end_headers(self) -> None:
+        # Untold, a client may ask again on a connection that is about to be closed.
+        self.send_header("Connection", "close")
+        super().end_headers()
+
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
         for name, value in ({"Content_Length": str(len(body))} | headers).items():
@@ -370,9 +375,13 @@ def test_a_mirror_that_resets_is_left(server: Server) -> None:
     assert 4 <= server.requests.count("/resetting/noise.gz") <= 8
 
 
-def test_a_redirect_that_goes_round_is_left(server: Server) -> None:
-    assert fetch([FILE], [server.mirror("going_round"), server.mirror("good")]) == [CONTENT]
+def test_a_redirect_that_goes_round_is_left(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = server.mirror("going_round")
+    assert fetch([FILE], [bad, server.mirror("good")]) == [CONTENT]
     assert 1 < server.requests.count("/going_round/noise.gz") <= 12
+    assert f"{bad}/noise.gz: too many redirects" in capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.parametrize("behaviour", ["bomb", "going_on", "endless_header"])

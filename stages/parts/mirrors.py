@@ -130,6 +130,8 @@ def fetch_patiently(url: str, file: PinnedFile, progress: Progress) -> bytes:
             return checked(sink, file)
         except Refused as problem:
             reason, again = str(problem), False
+        except aiohttp.TooManyRedirects:
+            reason, again = "too many redirects", False
         except aiohttp.ClientResponseError as problem:
             # The server has understood and says no, or (from 500) has a fault of its own.
             reason, again = f"HTTP status {problem.status}", problem.status >= 500
