@@ -18,8 +18,9 @@ MODEL = "handwritten_digit.h5"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first, so that none of them is left over when all else is done."""
-    items.reverse()  # the slowest, the studies, are among the last
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    items[:] = [*reversed(slow), *quick]  # the slowest, the studies, are among the last
 
 
 def pytest_xdist_auto_num_workers() -> int:
