@@ -11,6 +11,8 @@ import sys
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from experiments.tasks import count_workers
+
 
 def main() -> None:
     jobs, *experiments = sys.argv[1:]
@@ -30,7 +32,9 @@ def main() -> None:
                 repo.experiments.run(queue=True, name=name, params=params)
     # Not before: to queue a task and to begin one DVC takes the same lock, and waits for neither.
     with Repo() as repo:
-        repo.experiments.celery_queue.start_workers(int(jobs))
+        queue = repo.experiments.celery_queue
+        if count_workers(queue) < int(jobs):
+            queue.start_workers(int(jobs))
 
 
 if __name__ == "__main__":

@@ -131,8 +131,7 @@ def look(names: Iterable[str]) -> Look:
     """Looks for the experiments of these names.
 
     In this process, as a `dvc queue status` every second would take half a processor from the
-    training. And at the processes, as a worker that is asked has one second to answer, by files
-    that it looks for once a second.
+    training.
     """
     from dvc.repo import Repo
     from dvc.repo.experiments.utils import exp_refs
@@ -144,10 +143,7 @@ def look(names: Iterable[str]) -> Look:
         queued = {entry.name for entry in queue.iter_queued()}
         processes = {entry.name: queue.proc.get(entry.stash_rev) for entry in queue.iter_active()}
         there = {experiment.name for experiment in exp_refs(repo.scm)}
-        workers = sum(
-            is_alive(json.loads(path.read_text())["pid"], "queue-worker")
-            for path in Path(queue.wdir).glob("dvc-exp-worker-*.json")
-        )
+        workers = count_workers(queue)
     running = wanted & processes.keys()
     unattended = {
         name
@@ -160,6 +156,18 @@ def look(names: Iterable[str]) -> Look:
         len(wanted & there),
         workers,
         unattended if len(processes) > workers else set(),
+    )
+
+
+def count_workers(queue: Any) -> int:
+    """How many workers of DVC's queue are alive.
+
+    By their processes, as a worker that is asked has one second to answer, by files that it looks
+    for once a second.
+    """
+    return sum(
+        is_alive(json.loads(path.read_text())["pid"], "queue-worker")
+        for path in Path(queue.wdir).glob("dvc-exp-worker-*.json")
     )
 
 

@@ -215,16 +215,21 @@ def wait_for(log: Path, text: str) -> None:
         time.sleep(0.5)
 
 
-def workers_of(project: Project) -> list[psutil.Process]:
-    """The queue's workers, whose children run the experiments."""
-    found = [
-        process
-        for process in psutil.process_iter(["cmdline", "cwd"])
-        if "queue-worker" in (process.info["cmdline"] or [])
-        and process.info["cwd"] == str(project.folder)
-    ]
-    assert found
-    return found
+def at_work(project: Project) -> list[psutil.Process]:
+    """The queue's workers and the processes in which they run an experiment, once they do."""
+    until = time.monotonic() + 60
+    while True:
+        workers = [
+            process
+            for process in psutil.process_iter(["cmdline", "cwd"])
+            if "queue-worker" in (process.info["cmdline"] or [])
+            and process.info["cwd"] == str(project.folder)
+        ]
+        children = [child for worker in workers for child in worker.children(recursive=True)]
+        if children:
+            return [*workers, *children]
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -233,9 +238,9 @@ def test_killed_robbed_and_interrupted_a_study_goes_on(project: Project, tmp_pat
     process = start(project, log)
     wait_for(log, "0 of 2 trained, 1 running")
     # Lest the training ends before its worker is killed.
-    for worker in workers_of(project):
-        for child in worker.children(recursive=True):
-            child.suspend()
+    _, *children = at_work(project)
+    for child in children:
+        child.suspend()
     process.kill()
     process.wait()
     (waiting,) = re.findall(r"(study-\S+) .* Queued", project.dvc("queue", "status"))
@@ -243,9 +248,8 @@ def test_killed_robbed_and_interrupted_a_study_goes_on(project: Project, tmp_pat
     process = start(project, log)
     wait_for(log, "0 of 2 trained, 1 running")
     # The queue loses the one that waits, and goes on showing the other as running.
-    for worker in workers_of(project):
-        for killed in [worker, *worker.children(recursive=True)]:
-            killed.kill()
+    for killed in at_work(project):
+        killed.kill()
     project.dvc("queue", "remove", waiting)
     # Both are asked for again.
     wait_for(log, "1 of 2 trained, 1 running")
