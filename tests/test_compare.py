@@ -135,17 +135,27 @@ def test_what_cannot_be_compared_is_told_in_a_line(
     assert output.count("\n") == 1
 
 
-def test_numbers_are_given_where_the_images_are_missing(project: Project) -> None:
+def test_numbers_are_given_where_the_images_are_missing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     flip(project, 3)
     shutil.rmtree(project.folder / "data/raw")
-    output = compare(project)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(sys, "argv", ["compare"])
+    main()
+    output = capsys.readouterr().out
     assert "0 against 3" in output
     assert "No picture: data/raw/x_train.npy is missing" in output
 
 
-def test_numbers_are_given_where_the_images_are_others(project: Project) -> None:
+def test_numbers_are_given_where_the_images_are_others(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pretend_other_data(project)
     flip(project, 3)
-    output = compare(project)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(sys, "argv", ["compare"])
+    main()
+    output = capsys.readouterr().out
     assert "0 against 3" in output
     assert "No picture: data/raw holds another data set" in output
