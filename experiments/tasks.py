@@ -31,8 +31,8 @@ class Look(NamedTuple):
 
     Attributes:
         queued: names of those that wait in the queue.
-        running: names of those that a worker has taken.
-        there: how many have results in git.
+        running: names of those that a worker has taken and not yet done with, be they there.
+        there: names of those that have results in git.
         workers: how many are alive, whatever they run.
         unattended: names of running experiments whose process has ended. Each worker begins or
             collects one of them; if there are more, their workers were killed.
@@ -40,7 +40,7 @@ class Look(NamedTuple):
 
     queued: set[str]
     running: set[str]
-    there: int
+    there: set[str]
     workers: int
     unattended: set[str]
 
@@ -74,10 +74,11 @@ def watch(names: Collection[str], jobs: int, progress: Progress) -> None:
     unattended: Counter[str] = Counter()
     while True:
         now = look(names)
-        progress.advance(now.there - trained)
-        trained = now.there
-        failed = len(names) - now.there - len(now.queued | now.running)
-        tell = f"{trained} of {len(names)} trained, {len(now.running)} running, {failed} failed"
+        progress.advance(len(now.there) - trained)
+        trained = len(now.there)
+        running = len(now.running - now.there)
+        failed = len(names) - len(now.there | now.queued | now.running)
+        tell = f"{trained} of {len(names)} trained, {running} running, {failed} failed"
         if tell != told:
             progress.step(tell)
             told = tell
@@ -98,15 +99,16 @@ def watch(names: Collection[str], jobs: int, progress: Progress) -> None:
 
 def withdraw(names: Iterable[str]) -> None:
     """Takes the experiments of these names from the queue, and stops those that are running."""
-    queued = look(names).queued
-    if queued:
-        dvc("queue", "remove", *queued)
     for _ in range(PATIENT_LOOKS):
-        running = look(names).running
-        if not running:
+        now = look(names)
+        if now.queued:
+            with suppress(BadInput):  # a worker has taken one of them by now
+                dvc("queue", "remove", *now.queued)
+        elif now.running:
+            stop(now.running)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        else:
             break
-        stop(running)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def stop(names: Collection[str]) -> None:
@@ -153,7 +155,7 @@ def look(names: Iterable[str]) -> Look:
     return Look(
         (wanted & queued) - running,
         running,
-        len(wanted & there),
+        wanted & there,
         workers,
         unattended if len(processes) > workers else set(),
     )

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,23 +195,31 @@ def test_a_failed_training_is_asked_for_again_but_not_for_ever(
     assert "never came through: study-8-epochs-1-seed-2" in project.read("reports/study.md")
 
 
-def start(project: Project, log: Path) -> "subprocess.Popen[bytes]":
+# `dvc queue remove` too late: once a worker has taken what was to be removed.
+LATE = """#!/bin/sh
+[ "$1 $2" = "queue remove" ] &&
+    while ls .dvc/tmp/exps/celery/broker/in/*.celery.msg >/dev/null 2>&1; do sleep 0.1; done
+exec {} "$@"
+"""
+
+
+def start(project: Project, log: Path, **environment: str) -> "subprocess.Popen[bytes]":
     """Starts a study of two seeds, one at a time, in a process group of its own."""
     command = [sys.executable, "-m", "experiments.study", *OPTIONS]
     with log.open("wb") as file:
         return subprocess.Popen(
             [*command, "--seeds", "1", "2", "--jobs", "1"],
             cwd=project.folder,
-            env=activated(),
+            env=activated() | environment,
             stdout=file,
             stderr=file,
             start_new_session=True,
         )
 
 
-def wait_for(log: Path, text: str) -> None:
+def wait_for(log: Path, text: str, times: int = 1) -> None:
     until = time.monotonic() + 120
-    while text not in log.read_text():
+    while log.read_text().count(text) < times:
         assert time.monotonic() < until, log.read_text()
         time.sleep(0.5)
 
@@ -245,16 +254,19 @@ def test_killed_robbed_and_interrupted_a_study_goes_on(project: Project, tmp_pat
     process.wait()
     (waiting,) = re.findall(r"(study-\S+) .* Queued", project.dvc("queue", "status"))
 
-    process = start(project, log)
+    late = tmp_path / "dvc"
+    late.write_text(LATE.format(shutil.which("dvc")))
+    late.chmod(0o755)
+    process = start(project, log, PATH=f"{tmp_path}{os.pathsep}{activated()['PATH']}")
     wait_for(log, "0 of 2 trained, 1 running")
     # The queue loses the one that waits, and goes on showing the other as running.
     for killed in at_work(project):
         killed.kill()
     project.dvc("queue", "remove", waiting)
-    # Both are asked for again.
-    wait_for(log, "1 of 2 trained, 1 running")
+    # Both are asked for again, and while the one runs the other waits.
+    wait_for(log, "0 of 2 trained, 1 running, 0 failed", times=2)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == -signal.SIGINT
+    assert process.wait(60) == -signal.SIGINT, log.read_text()
     assert not re.search("Queued|Running", project.dvc("queue", "status"))
     assert project.git("status", "--porcelain") == ""
 
