@@ -1,5 +1,6 @@
 """The compiled epoch does what Keras does a minibatch at a time."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from stages.parts.compiled_epoch import CompiledEpoch, one_batch, permutations
 from stages.parts.network import build_network
-from stages.parts.repeatable import keras
+from stages.parts.repeatable import keras, tf
 
 IMAGES = 22
 RANDOM = np.random.default_rng(0)
@@ -55,6 +56,17 @@ def test_it_trains_as_keras_does(batch_size: int) -> None:
     loss, accuracy = theirs.evaluate(X, Y, verbose=0)
     assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-3)
     assert history["val_accuracy"][-1] == pytest.approx(accuracy)
+
+
+def test_no_product_is_left_to_eigen() -> None:
+    model = CompiledEpoch(build_network([16, 12], seed=1), X, Y, 8)
+    model.compile(keras.optimizers.Adam())
+    (order,) = permutations(IMAGES, 3, 1, 1)
+    epoch = tf.function(model.train_step, jit_compile=True)
+    program = epoch.experimental_get_compiler_ir(order)(stage="optimized_hlo")
+    # Of three layers, forward, the gradients of weights and of what went in, for two batch sizes.
+    left = re.findall(r" dot\(.*lhs_contracting_dims={(\d)}", program)
+    assert left == ["1"] * 2 * (3 + 3 + 2)
 
 
 def test_a_shorter_training_is_the_beginning_of_a_longer_one() -> None:

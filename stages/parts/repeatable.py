@@ -1,9 +1,9 @@
 """TensorFlow, set up so that it gives the same bits again; the only module to import it.
 
 Everything that decides bits and must be set before the import is set here: others take
-`keras` and `tf` from this module. Measured: the last bits of a training depend on the number
-of threads and on the instructions that TensorFlow chooses for the processor, and on nothing
-else once the seed is fixed.
+`keras` and `tf` from this module. Measured: once the seed is fixed, the last bits of a training
+depend on the number of threads and, unless they are kept from it, on the instructions and the
+caches that TensorFlow finds in the processor.
 """
 
 import gc
@@ -15,11 +15,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # AVX2 is what every x86-64 processor of the last ten years has. Later flags win over what
-# the user has set. Other kinds of processor ignore them. YNNPACK, in which XLA computes some
-# products, knows no cap, and without it an epoch would take a fifth longer.
+# the user has set. Other kinds of processor ignore them.
 XLA_CAP = " --xla_cpu_max_isa=AVX2"
 os.environ["DNNL_MAX_CPU_ISA"] = "AVX2"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + XLA_CAP
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    # YNNPACK, in which XLA computes products, knows no cap, but how to add up alike.
+    + " --xla_cpu_enable_platform_dependent_math=false"
+    # Or it would not get those of the gradients; see compiled_epoch.product.
+    + " --xla_disable_hlo_passes=transpose-folding"
+    + XLA_CAP
+)
 # Otherwise they would change what set_threads sets.
 for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.pop(variable, None)
