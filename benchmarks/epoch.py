@@ -1,4 +1,4 @@
-"""The time of an epoch: plain Keras `fit`, this project's loop, and the arithmetic alone.
+"""The time of an epoch: plain Keras `fit`, this project's loop, and numpy's products alone.
 
     python -m benchmarks.epoch
 
@@ -26,7 +26,7 @@ WAYS = {
 }
 
 
-def floor() -> float:
+def products_alone() -> float:
     """Seconds of an epoch's matrix products alone, by numpy, at these shapes.
 
     Of each layer the output, the gradient of the weights, and but for the first layer the
@@ -52,37 +52,38 @@ def floor() -> float:
 
 
 def main() -> None:
-    if sys.argv[1:] == ["floor"]:
-        print(floor())
+    if sys.argv[1:] == ["products"]:
+        print(products_alone())
         return
     seconds: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     for _ in range(ROUNDS):
         for way, (how, threads) in WAYS.items():
             seconds[way].append(train(how, EPOCHS, 0, threads)["seconds"])
-    floors = {}
+    alone = {}
     for cores, threads in (("all cores", os.cpu_count() or 1), ("one thread", 1)):
         output = subprocess.run(
-            [sys.executable, "-m", "benchmarks.epoch", "floor"],
+            [sys.executable, "-m", "benchmarks.epoch", "products"],
             env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads)},
             check=True,
             stdout=subprocess.PIPE,
             text=True,
         ).stdout
-        floors[cores] = float(output)
+        alone[cores] = float(output)
 
     medians = {
         way: median(second for run in runs for second in run[1:]) for way, runs in seconds.items()
     }
     baseline = medians["plain Keras fit, all cores"]
-    print("| one epoch | first, s | median, s | of plain Keras | times the floor |")
+    print("| one epoch | first, s | median, s | of plain Keras | of numpy's products |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for way, value in medians.items():
         first = median(run[0] for run in seconds[way])
-        least = floors[way.split(", ")[1]]
-        ratio, times = value / baseline, value / least
-        print(f"| {way} | {first:.2f} | {value:.2f} | {ratio:.2f} | {times:.1f} |")
-    for cores, least in floors.items():
-        print(f"| floor: products alone, {cores} | | {least:.2f} | {least / baseline:.2f} | 1 |")
+        products = alone[way.split(", ")[1]]
+        ratio, times = value / baseline, value / products
+        print(f"| {way} | {first:.2f} | {value:.2f} | {ratio:.2f} | {times:.2f} |")
+    for cores, products in alone.items():
+        ratio = products / baseline
+        print(f"| numpy's products alone, {cores} | | {products:.2f} | {ratio:.2f} | 1.00 |")
 
 
 if __name__ == "__main__":

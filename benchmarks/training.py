@@ -55,8 +55,8 @@ def plain(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> None:
     )
 
 
-def compiled(epochs: int, seed: int, threads: int, callback: Any, data: dict[str, Any]) -> None:
-    """As stages/train.py does."""
+def compiled(epochs: int, seed: int, threads: int, callback: Any, data: dict[str, Any]) -> Any:
+    """As stages/train.py does; the network."""
     from stages.parts.compiled_epoch import CompiledEpoch, one_batch, permutations
     from stages.parts.network import build_network
     from stages.parts.repeatable import keras, set_threads
@@ -74,6 +74,11 @@ def compiled(epochs: int, seed: int, threads: int, callback: Any, data: dict[str
         shuffle=False,
         verbose=0,
     )
+    return network
+
+
+def load() -> dict[str, Any]:
+    return {path.stem: np.load(path, mmap_mode="c") for path in NORMALIZED.glob("*.npy")}
 
 
 def main() -> None:
@@ -83,7 +88,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    data = {path.stem: np.load(path, mmap_mode="c") for path in NORMALIZED.glob("*.npy")}
+    data = load()
 
     if arguments.how == "compiled":
         import stages.parts.repeatable  # noqa: F401, before Keras

@@ -1,0 +1,73 @@
+"""Whether a training has the same bits on other x86-64 processors, without having them.
+
+    python -m benchmarks.processors
+
+Eigen and YNNPACK, in which TensorFlow multiplies, look once at the processor and remember what
+they saw. Here that is written over in their memory, before they look. The places are told by
+binutils' nm, so this is for Linux. It reads data/normalized: dvc repro.
+"""
+
+import ctypes
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.training import compiled, load
+
+KB = 1024
+AVX512 = 1 << 7  # YNNPACK's flag; the lower ones, up to AVX2 and FMA, are left
+# The sizes of the L1, L2 and L3 cache, and whether YNNPACK is to use AVX-512.
+PROCESSORS = {
+    "as it is": (None, True),
+    "32 KB L1, 512 KB L2": ((32 * KB, 512 * KB, 32 * KB * KB), True),
+    "48 KB L1, 2 MB L2": ((48 * KB, 2 * KB * KB, 105 * KB * KB), True),
+    "32 KB L1, 256 KB L2, no AVX-512": ((32 * KB, 256 * KB, 8 * KB * KB), False),
+}
+LIBRARY = "libtensorflow_cc.so.2"
+CACHES = "_ZZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes"
+FLAGS = "_ZZN3ynn24get_supported_arch_flagsEvE5flags"
+
+
+def pretend(caches: tuple[int, int, int] | None, avx512: bool) -> None:
+    """Has this process believe in a processor. TensorFlow is loaded, but has computed nothing."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    mapped = [words for words in lines if words[-1].endswith(LIBRARY)]
+    start = min(int(words[0].split("-")[0], 16) for words in mapped)
+    table = subprocess.run(
+        ["nm", mapped[0][-1]], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    places = {name: start + int(place, 16) for place, _, name in map(str.split, defined(table))}
+
+    if caches:
+        (ctypes.c_long * 3).from_address(places[CACHES])[:] = list(caches)
+        # The guard, by which C++ tells that a static variable is initialized.
+        ctypes.c_bool.from_address(places[CACHES.replace("_ZZ", "_ZGVZ", 1)]).value = True
+    if not avx512:
+        ctypes.c_uint64.from_address(places[FLAGS]).value = AVX512 - 1
+        ctypes.c_bool.from_address(places[FLAGS.replace("_ZZ", "_ZGVZ", 1)]).value = True
+
+
+def defined(table: str) -> list[str]:
+    """The lines of nm's table that have an address."""
+    return [line for line in table.splitlines() if not line.startswith(" ")]
+
+
+def main() -> None:
+    if sys.argv[1:]:
+        from stages.parts.repeatable import keras
+
+        pretend(*PROCESSORS[sys.argv[1]])
+        network = compiled(1, 0, 1, keras.callbacks.Callback(), load())
+        print(hashlib.md5(b"".join(map(bytes, network.get_weights()))).hexdigest())  # noqa: S324
+        return
+    print("| processor | MD5 of the weights after an epoch |")
+    print("| --- | --- |")
+    for processor in PROCESSORS:
+        command = [sys.executable, "-m", "benchmarks.processors", processor]
+        digest = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        print(f"| {processor} | {digest.strip()} |")
+
+
+if __name__ == "__main__":
+    main()
