@@ -13,6 +13,7 @@ import time
 from contextlib import chdir
 from pathlib import Path
 
+from experiments.grid import STUDY, read_study
 from experiments.study import prepare_data, workers
 from experiments.tasks import carry_out, dvc, settings
 
@@ -24,9 +25,10 @@ TARGET = 0.6
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.parallel_study",
-        description="Times eight trainings on MNIST by the queue, and one after the other.",
+        description="Times eight trainings, by the queue and one after the other.",
     )
-    parser.add_argument("--epochs", type=int, default=10)
+    longest = max(read_study(STUDY, {}).epochs)
+    parser.add_argument("--epochs", type=int, default=longest, help=f"the study's: {longest}")
     epochs = parser.parse_args().epochs
     first, second = (
         [{"train.epochs": epochs, "train.seed": seed + first} for seed in range(TRAININGS)]
