@@ -88,10 +88,11 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def product(x: Any, weights: Any) -> Any:
-    """The matrix product, (b, m) · (m, n), with a gradient that no product reads x transposed for.
+    """The matrix product, (b, m) · (m, n) -> (b, n), with its gradient written out.
 
-    XLA leaves such products to Eigen, which adds up in an order that depends on the sizes of the
-    processor's caches; others are YNNPACK's, which can do without, and takes less time.
+    TensorFlow's own has x read as if transposed. XLA leaves such a product to Eigen, which adds
+    up in an order that depends on the sizes of the processor's caches. All others it leaves to
+    YNNPACK, which can add up alike everywhere, and takes less time.
     """
 
     def gradients(upstream: Any) -> tuple[Any, Any]:  # (b, n)
