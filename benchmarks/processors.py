@@ -16,20 +16,21 @@ from pathlib import Path
 from benchmarks.training import compiled, load
 
 KB = 1024
-AVX512 = 1 << 7  # YNNPACK's flag; the lower ones, up to AVX2 and FMA, are left
-# The sizes of the L1, L2 and L3 cache, and whether YNNPACK is to use AVX-512.
+AVX2_AND_FMA = (1 << 7) - 1  # YNNPACK's flags up to these; the next is AVX-512
+# The sizes of the L1, L2 and L3 cache for Eigen, and the flags for YNNPACK; None: as they are.
 PROCESSORS = {
-    "as it is": (None, True),
-    "32 KB L1, 512 KB L2": ((32 * KB, 512 * KB, 32 * KB * KB), True),
-    "48 KB L1, 2 MB L2": ((48 * KB, 2 * KB * KB, 105 * KB * KB), True),
-    "32 KB L1, 256 KB L2, no AVX-512": ((32 * KB, 256 * KB, 8 * KB * KB), False),
+    "as it is": (None, None),
+    "32 KB L1, 512 KB L2": ((32 * KB, 512 * KB, 32 * KB * KB), None),
+    "48 KB L1, 2 MB L2": ((48 * KB, 2 * KB * KB, 105 * KB * KB), None),
+    "32 KB L1, 256 KB L2, no AVX-512": ((32 * KB, 256 * KB, 8 * KB * KB), AVX2_AND_FMA),
 }
+# As the pinned TensorFlow's compiler named them.
 LIBRARY = "libtensorflow_cc.so.2"
 CACHES = "_ZZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes"
 FLAGS = "_ZZN3ynn24get_supported_arch_flagsEvE5flags"
 
 
-def pretend(caches: tuple[int, int, int] | None, avx512: bool) -> None:
+def pretend(caches: tuple[int, int, int] | None, flags: int | None) -> None:
     """Has this process believe in a processor. TensorFlow is loaded, but has computed nothing."""
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     mapped = [words for words in lines if words[-1].endswith(LIBRARY)]
@@ -43,8 +44,8 @@ def pretend(caches: tuple[int, int, int] | None, avx512: bool) -> None:
         (ctypes.c_long * 3).from_address(places[CACHES])[:] = list(caches)
         # The guard, by which C++ tells that a static variable is initialized.
         ctypes.c_bool.from_address(places[CACHES.replace("_ZZ", "_ZGVZ", 1)]).value = True
-    if not avx512:
-        ctypes.c_uint64.from_address(places[FLAGS]).value = AVX512 - 1
+    if flags:
+        ctypes.c_uint64.from_address(places[FLAGS]).value = flags
         ctypes.c_bool.from_address(places[FLAGS.replace("_ZZ", "_ZGVZ", 1)]).value = True
 
 

@@ -31,11 +31,12 @@ class Look(NamedTuple):
 
     Attributes:
         queued: names of those that wait in the queue.
-        running: names of those that a worker has taken and not yet done with, be they there.
+        running: names of those that a worker has taken and is not done with; it may still have
+            to put away some that are there already.
         there: names of those that have results in git.
         workers: how many are alive, whatever they run.
-        unattended: names of running experiments whose process has ended. Each worker begins or
-            collects one of them; if there are more, their workers were killed.
+        unattended: names of running experiments that have no process and, since the queue has
+            more running than there are workers, perhaps no worker either: it was killed.
     """
 
     queued: set[str]
@@ -108,7 +109,8 @@ def withdraw(names: Iterable[str]) -> None:
             stop(now.running)
             time.sleep(SECONDS_BETWEEN_LOOKS)
         else:
-            break
+            return
+    print("Some are still in DVC's queue; see dvc queue status", file=sys.stderr)
 
 
 def stop(names: Collection[str]) -> None:
@@ -120,10 +122,11 @@ def stop(names: Collection[str]) -> None:
         processes = [
             queue.proc.get(task.stash_rev) for task in queue.iter_active() if task.name in names
         ]
-    # While a stage runs, DVC does not listen to what `dvc queue kill` tells it.
-    for process in processes:
+    # While a stage runs, DVC does not listen to what `dvc queue kill` tells it. When the stage
+    # has ended it clears away its folder, so it is left alive.
+    for process in filter(None, processes):
         with suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(process.pid).children(recursive=True) if process else []:
+            for child in psutil.Process(process.pid).children(recursive=True):
                 child.terminate()
     with suppress(BadInput):  # they have ended by now
         dvc("queue", "kill", *names)

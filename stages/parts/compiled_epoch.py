@@ -18,7 +18,8 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
     """Trains a network an epoch at a time; fit it on `permutations`, a step for each epoch.
 
     Args:
-        network: a keras.Sequential that gives probabilities, (n, …) -> (n, classes).
+        network: a keras.Sequential that gives probabilities, (n, …) -> (n, classes). Its dense
+            layers have biases, as Keras's do unless told.
         x: the training images, float32 of shape (n, …). TensorFlow uses their memory as it
             is, mapped from a file or not, so they must stay as they are.
         y: their labels, whole numbers of shape (n,).
@@ -92,7 +93,8 @@ def product(x: Any, weights: Any) -> Any:
 
     TensorFlow's own has x read as if transposed. XLA leaves such a product to Eigen, which adds
     up in an order that depends on the sizes of the processor's caches. All others it leaves to
-    YNNPACK, which can add up alike everywhere, and takes less time.
+    YNNPACK, which can add up alike everywhere, and takes less time. So x is transposed here, and
+    the flags in `repeatable` keep XLA from putting the two back together.
     """
 
     def gradients(upstream: Any) -> tuple[Any, Any]:  # (b, n)
@@ -116,8 +118,9 @@ def permutations(images: int, seed: int, first: int, last: int) -> Any:
     It depends on the seed and the epoch alone, so a training that goes on after some epochs
     sees what an uninterrupted one sees.
 
-    Not a generator, which a PyDataset of Keras is in the end: TensorFlow's (on Python 3.11) sets
-    how malloc gets large blocks, and with all cores an epoch then takes half as long again.
+    Not from a generator, which a PyDataset of Keras is in the end: TensorFlow's Dataset of one (on
+    Python 3.11) sets how malloc gets large blocks, and with all cores an epoch then takes half as
+    long again.
 
     Returns:
         A tf.data.Dataset of int32 tensors, (images,).

@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# AVX2 is what every x86-64 processor of the last ten years has. Later flags win over what
-# the user has set. Other kinds of processor ignore them.
+# AVX2 is what nearly every x86-64 processor of the last ten years has. Later flags win over
+# what the user has set. Other kinds of processor ignore them.
 XLA_CAP = " --xla_cpu_max_isa=AVX2"
 os.environ["DNNL_MAX_CPU_ISA"] = "AVX2"
 os.environ["XLA_FLAGS"] = (
@@ -90,8 +90,8 @@ def set_threads(threads: int) -> None:
     """Sets the number of threads of an operation. Once a process, before it computes.
 
     Args:
-        threads: 0 for all that the machine has: a thread for each core, and its fastest
-            instructions too, since the bits are this kind of machine's own anyway.
+        threads: 0 for all that the machine has: a thread for each core, and no cap at AVX2,
+            since the bits are this kind of machine's own anyway.
     """
     if threads == 0:
         # Both are read when something is computed first, not at the import.
