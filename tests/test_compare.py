@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 
 import pandas as pd
 import pytest
@@ -86,6 +87,15 @@ def compare(project: Project, *revisions: str, fails: bool = False) -> str:
     return project.run("python", "-m", "experiments.compare", *revisions, fails=fails)
 
 
+def compare_here(
+    project: Project, monkeypatch: pytest.MonkeyPatch, revisions: Sequence[str] = ()
+) -> None:
+    """The same in this process, which spares the start of another."""
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(sys, "argv", ["compare", *revisions])
+    main()
+
+
 def test_branches_tags_and_the_workspace_are_compared(project: Project) -> None:
     project.git("tag", "first")
     project.git("checkout", "--quiet", "-b", "worse")
@@ -118,7 +128,6 @@ def test_what_cannot_be_compared_is_told_in_a_line(
     (project.folder / SCORES).write_text("{}")
     project.commit("A part of the results")
     project.git("checkout", "--quiet", "nothing")
-    monkeypatch.chdir(project.folder)
     for revisions, message in (
         (["main", "others"], "main and others have different test sets"),
         (["nothing", "main"], f"nothing has no {PREDICTIONS}"),
@@ -126,9 +135,8 @@ def test_what_cannot_be_compared_is_told_in_a_line(
         (["main", "HEAD:params.yaml"], "HEAD:params.yaml is no branch"),
         (["main", "nowhere"], "nowhere is no branch, tag, commit or experiment"),
     ):
-        monkeypatch.setattr(sys, "argv", ["compare", *revisions])
         with pytest.raises(BadInput, match=rf"\A{re.escape(message)}.*\Z"):
-            main()
+            compare_here(project, monkeypatch, revisions)
 
     output = compare(project, "main", fails=True)
     assert output.startswith(f"workspace has no {PREDICTIONS}; dvc repro makes it")
@@ -140,9 +148,7 @@ def test_numbers_are_given_where_the_images_are_missing(
 ) -> None:
     flip(project, 3)
     shutil.rmtree(project.folder / "data/raw")
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setattr(sys, "argv", ["compare"])
-    main()
+    compare_here(project, monkeypatch)
     output = capsys.readouterr().out
     assert "0 against 3" in output
     assert "No picture: data/raw/x_train.npy is missing" in output
@@ -153,9 +159,7 @@ def test_numbers_are_given_where_the_images_are_others(
 ) -> None:
     pretend_other_data(project)
     flip(project, 3)
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setattr(sys, "argv", ["compare"])
-    main()
+    compare_here(project, monkeypatch)
     output = capsys.readouterr().out
     assert "0 against 3" in output
     assert "No picture: data/raw holds another data set" in output
