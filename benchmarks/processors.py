@@ -12,25 +12,29 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.training import compiled, load
 
-KB = 1024
-AVX2_AND_FMA = (1 << 7) - 1  # YNNPACK's flags up to these; the next is AVX-512
-# The sizes of the L1, L2 and L3 cache for Eigen, and the flags for YNNPACK; None: as they are.
-PROCESSORS = {
-    "as it is": (None, None),
-    "32 KB L1, 512 KB L2": ((32 * KB, 512 * KB, 32 * KB * KB), None),
-    "48 KB L1, 2 MB L2": ((48 * KB, 2 * KB * KB, 105 * KB * KB), None),
-    "32 KB L1, 256 KB L2, no AVX-512": ((32 * KB, 256 * KB, 8 * KB * KB), AVX2_AND_FMA),
-}
-# As the pinned TensorFlow's compiler named them.
 LIBRARY = "libtensorflow_cc.so.2"
+# What Eigen and YNNPACK remember, as the pinned TensorFlow's compiler named it: the sizes of the
+# L1, L2 and L3 cache in bytes, and flags of instructions, the lowest seven up to AVX2 and FMA.
 CACHES = "_ZZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes"
 FLAGS = "_ZZN3ynn24get_supported_arch_flagsEvE5flags"
+KB = 1024
+Sizes = ctypes.c_long * 3
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "32 KB L1, 512 KB L2": {CACHES: Sizes(32 * KB, 512 * KB, 32 * KB * KB)},
+    "48 KB L1, 2 MB L2": {CACHES: Sizes(48 * KB, 2 * KB * KB, 105 * KB * KB)},
+    "32 KB L1, 256 KB L2, no AVX-512": {
+        CACHES: Sizes(32 * KB, 256 * KB, 8 * KB * KB),
+        FLAGS: ctypes.c_uint64(0b111_1111),
+    },
+}
 
 
-def pretend(caches: tuple[int, int, int] | None, flags: int | None) -> None:
+def pretend(remembered: dict[str, Any]) -> None:
     """Has this process believe in a processor. TensorFlow is loaded, but has computed nothing."""
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     mapped = [words for words in lines if words[-1].endswith(LIBRARY)]
@@ -40,20 +44,17 @@ def pretend(caches: tuple[int, int, int] | None, flags: int | None) -> None:
     symbols = [line.split() for line in table.splitlines()]
     places = {name: start + int(place, 16) for place, _, name in symbols}
 
-    if caches:
-        (ctypes.c_long * 3).from_address(places[CACHES])[:] = list(caches)
+    for name, value in remembered.items():
+        ctypes.memmove(places[name], ctypes.byref(value), ctypes.sizeof(value))
         # The guard, by which C++ tells that a static variable is initialized.
-        ctypes.c_bool.from_address(places[CACHES.replace("_ZZ", "_ZGVZ", 1)]).value = True
-    if flags:
-        ctypes.c_uint64.from_address(places[FLAGS]).value = flags
-        ctypes.c_bool.from_address(places[FLAGS.replace("_ZZ", "_ZGVZ", 1)]).value = True
+        ctypes.c_bool.from_address(places[name.replace("_ZZ", "_ZGVZ", 1)]).value = True
 
 
 def main() -> None:
     if sys.argv[1:]:
         from stages.parts.repeatable import keras
 
-        pretend(*PROCESSORS[sys.argv[1]])
+        pretend(PROCESSORS[sys.argv[1]])
         network = compiled(1, 0, 1, keras.callbacks.Callback(), load())
         print(hashlib.md5(b"".join(map(bytes, network.get_weights()))).hexdigest())  # noqa: S324
         return
