@@ -27,7 +27,7 @@ quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no download
 	@python -m tools.quickstart
 
 repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
-	@python -m stages.parts.parameters
+	@python -m stages.edges.parameters
 	dvc repro
 	@dvc metrics show metrics/evaluate.json
 
@@ -45,7 +45,7 @@ verify: $(VENV)  ## run HEAD again in a temporary clone and compare every byte w
 	@python -m tools.verify
 
 predict: $(VENV)  ## the digit in a picture: make predict IMAGE=photo.jpg
-	@python -m stages.predict -- "$(or $(IMAGE),$(error Name a picture: make predict IMAGE=photo.jpg))"
+	@python -m app.predict -- "$(or $(IMAGE),$(error Name a picture: make predict IMAGE=photo.jpg))"
 
 app: $(APP)  ## a page to draw digits on; HOST=127.0.0.1 PORT=8000
 	@python -m app.server --host "$(HOST)" --port "$(PORT)"

@@ -11,11 +11,11 @@ import numpy as np
 import waitress
 from flask import Flask, Response, render_template, request
 
-from stages.parts.bad_input import BadInput, explained
-from stages.parts.grey import read_grey
-from stages.parts.ink import mnist_image
-from stages.parts.network import load_network
-from stages.parts.repeatable import set_threads
+from app.grey import read_grey
+from app.ink import mnist_image
+from stages.edges.bad_input import BadInput, explained
+from stages.training.network import load_network
+from stages.training.repeatable import set_threads
 
 MODEL = Path("models/handwritten_digit.h5")
 MAX_BYTES = 32_000_000  # a phone's photo has 2 to 15 million

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from stages.parts.mirrors import make_mirror_absolute
+from stages.data.mirrors import make_mirror_absolute
 
 
 class Cost(NamedTuple):

@@ -52,7 +52,7 @@ def pretend(remembered: dict[str, Any]) -> None:
 
 def main() -> None:
     if sys.argv[1:]:
-        from stages.parts.repeatable import keras
+        from stages.training.repeatable import keras
 
         pretend(PROCESSORS[sys.argv[1]])
         network = compiled(1, 0, 1, keras.callbacks.Callback(), load())

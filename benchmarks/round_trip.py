@@ -4,7 +4,7 @@
 
 Each digit is scaled x7 with smoothing, inverted to dark on light, shifted at random in a larger
 frame, lit by a gradient in a random direction, and compressed as JPEG at quality 60. Then the
-preparation of `stages.predict` makes an image of it again. Exit status 1 where that costs more
+preparation of `app.predict` makes an image of it again. Exit status 1 where that costs more
 than LIMIT percentage points.
 """
 
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stages.parts.arrays import load_split
-from stages.parts.bad_input import explained
-from stages.parts.grey import read_grey
-from stages.parts.ink import mnist_image
-from stages.parts.network import load_network
-from stages.parts.progress import Progress
-from stages.parts.repeatable import set_threads
+from app.grey import read_grey
+from app.ink import mnist_image
+from stages.data.arrays import load_split
+from stages.edges.bad_input import explained
+from stages.edges.progress import Progress
+from stages.training.network import load_network
+from stages.training.repeatable import set_threads
 
 RAW = Path("data/raw")
 MODEL = Path("models/handwritten_digit.h5")

@@ -57,9 +57,9 @@ def plain(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> None:
 
 def compiled(epochs: int, seed: int, threads: int, callback: Any, data: dict[str, Any]) -> Any:
     """As stages/train.py does; the network."""
-    from stages.parts.compiled_epoch import CompiledEpoch, one_batch, permutations
-    from stages.parts.network import build_network
-    from stages.parts.repeatable import keras, set_threads
+    from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
+    from stages.training.network import build_network
+    from stages.training.repeatable import keras, set_threads
 
     set_threads(threads)
     network = build_network(HIDDEN_UNITS, seed)
@@ -91,7 +91,7 @@ def main() -> None:
     data = load()
 
     if arguments.how == "compiled":
-        import stages.parts.repeatable  # noqa: F401, before Keras
+        import stages.training.repeatable  # noqa: F401, before Keras
     import keras
 
     class Clock(keras.callbacks.Callback):  # type: ignore[misc]

@@ -17,11 +17,11 @@ from dvc.exceptions import DvcException
 
 from experiments.evidence import Mistakes
 from experiments.recipes import LOCK, locked_parameters, locked_stages, tells_of
-from stages.parts.arrays import Array, load_split
-from stages.parts.bad_input import BadInput, explained
-from stages.parts.datasets import content_sha256
-from stages.parts.parameters import NO_YAML, shown
-from stages.parts.pictures import digits, save
+from stages.data.arrays import Array, load_split
+from stages.data.datasets import content_sha256
+from stages.edges.bad_input import BadInput, explained
+from stages.edges.parameters import NO_YAML, shown
+from stages.results.pictures import digits, save
 
 WORKSPACE = "workspace"
 PREDICTIONS = "plots/predictions.csv"

@@ -7,8 +7,8 @@ from typing import Annotated, Any, NamedTuple
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
-from stages.parts.bad_input import BadInput
-from stages.parts.parameters import NO_YAML, Loader, Section, one_line, shown
+from stages.edges.bad_input import BadInput
+from stages.edges.parameters import NO_YAML, Loader, Section, one_line, shown
 
 STUDY = Path("study.yaml")
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from stages.parts.bad_input import BadInput
-from stages.parts.parameters import NO_YAML, PARAMETERS, Loader
+from stages.edges.bad_input import BadInput
+from stages.edges.parameters import NO_YAML, PARAMETERS, Loader
 
 PIPELINE = Path("dvc.yaml")
 LOCK = "dvc.lock"

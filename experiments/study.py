@@ -16,11 +16,11 @@ from experiments.grid import STUDY, Study, Training, read_study
 from experiments.recipes import held, read, recipe
 from experiments.report import ErrorsOnTest, Reading, page, picture, width
 from experiments.tasks import carry_out, dvc, settings
-from stages.parts.bad_input import BadInput, explained
-from stages.parts.mirrors import make_mirror_absolute
-from stages.parts.parameters import read_parameters
-from stages.parts.pictures import save
-from stages.parts.replacing import replacing
+from stages.data.mirrors import make_mirror_absolute
+from stages.edges.bad_input import BadInput, explained
+from stages.edges.parameters import read_parameters
+from stages.edges.replacing import replacing
+from stages.results.pictures import save
 
 REPORTS = Path("reports")
 # The history's validation is the held-out images, or, where there are none, the test images.

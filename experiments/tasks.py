@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from stages.parts.bad_input import BadInput, Terminated
-from stages.parts.progress import Progress
+from stages.edges.bad_input import BadInput, Terminated
+from stages.edges.progress import Progress
 
 SECONDS_BETWEEN_LOOKS = 1
 # A worker takes a while to start, and a task to begin and to be collected.

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from stages.parts.arrays import save_arrays
-from stages.parts.bad_input import explained
-from stages.parts.datasets import MNIST, decode_idx, describe, embedded_mnist_5k
-from stages.parts.mirrors import fetch, mirrors
-from stages.parts.parameters import read_parameters
-from stages.parts.replacing import replacing
+from stages.data.arrays import save_arrays
+from stages.data.datasets import MNIST, decode_idx, describe, embedded_mnist_5k
+from stages.data.mirrors import fetch, mirrors
+from stages.edges.bad_input import explained
+from stages.edges.parameters import read_parameters
+from stages.edges.replacing import replacing
 
 RAW = Path("data/raw")
 METRICS = Path("metrics/dataset.json")

@@ -3,15 +3,15 @@
 import json
 from pathlib import Path
 
-from stages.parts.arrays import load_array, load_split
-from stages.parts.bad_input import explained
-from stages.parts.history import read_history
-from stages.parts.network import load_network
-from stages.parts.parameters import read_parameters
-from stages.parts.pictures import confusion, digits, learning_curves, save
-from stages.parts.repeatable import set_threads
-from stages.parts.replacing import replacing
-from stages.parts.scores import confusion_counts, predictions, scores, worst_mistakes
+from stages.data.arrays import load_array, load_split
+from stages.edges.bad_input import explained
+from stages.edges.parameters import read_parameters
+from stages.edges.replacing import replacing
+from stages.results.pictures import confusion, digits, learning_curves, save
+from stages.results.scores import confusion_counts, predictions, scores, worst_mistakes
+from stages.training.history import read_history
+from stages.training.network import load_network
+from stages.training.repeatable import set_threads
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.parts.arrays import load_split, save_arrays
-from stages.parts.bad_input import BadInput, explained
-from stages.parts.parameters import read_parameters
-from stages.parts.pictures import digits, save
-from stages.parts.scaling import Scaling
-from stages.parts.splitting import held_out
+from stages.data.arrays import load_split, save_arrays
+from stages.data.scaling import Scaling
+from stages.data.splitting import held_out
+from stages.edges.bad_input import BadInput, explained
+from stages.edges.parameters import read_parameters
+from stages.results.pictures import digits, save
 
 RAW = Path("data/raw")
 NORMALIZED = Path("data/normalized")

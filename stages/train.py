@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from stages.parts.arrays import SUMS, load_array, load_split
-from stages.parts.bad_input import explained
-from stages.parts.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence
-from stages.parts.checkpoint import Checkpoint, digest
-from stages.parts.compiled_epoch import CompiledEpoch, one_batch, permutations
-from stages.parts.history import save_history
-from stages.parts.network import build_network, save_network
-from stages.parts.parameters import read_parameters
-from stages.parts.progress import Progress
-from stages.parts.repeatable import keras, set_threads
-from stages.parts.scaling import Scaling
+from stages.data.arrays import SUMS, load_array, load_split
+from stages.data.scaling import Scaling
+from stages.edges.bad_input import explained
+from stages.edges.parameters import read_parameters
+from stages.edges.progress import Progress
+from stages.training.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence
+from stages.training.checkpoint import Checkpoint, digest
+from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
+from stages.training.history import save_history
+from stages.training.network import build_network, save_network
+from stages.training.repeatable import keras, set_threads
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from stages.parts.datasets import embedded_mnist_5k
-from stages.parts.scaling import Scaling
+from stages.data.datasets import embedded_mnist_5k
+from stages.data.scaling import Scaling
 from tests.project import Once, Project, copy_of_project
 
 MODEL = "handwritten_digit.h5"
@@ -70,7 +70,7 @@ def trained_model(once: Once) -> Path:
     """A small network trained on mnist-5k, good enough for clear digits."""
 
     def make(folder: Path) -> None:
-        from stages.parts.network import build_network, save_network
+        from stages.training.network import build_network, save_network
 
         arrays = embedded_mnist_5k()
         scaling = Scaling(0.0, 255.0)

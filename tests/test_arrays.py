@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.parts.arrays import SUMS, Array, load_array, load_split, save_arrays, sha256
-from stages.parts.bad_input import BadInput
+from stages.data.arrays import SUMS, Array, load_array, load_split, save_arrays, sha256
+from stages.edges.bad_input import BadInput
 
 IMAGES = np.arange(3 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
 LABELS = np.array([0, 9, 4], dtype=np.uint8)

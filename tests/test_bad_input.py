@@ -14,8 +14,8 @@ PROJECT = Path(__file__).parents[1]
 # What a stage looks like.
 FRAME = """
 import os, pathlib, sys, time
-from stages.parts.bad_input import BadInput, explained
-from stages.parts.replacing import replacing
+from stages.edges.bad_input import BadInput, explained
+from stages.edges.replacing import replacing
 with explained():
 """
 
@@ -187,7 +187,7 @@ def test_raw_arrays_of_another_data_set_stop_normalize(workspace: Path) -> None:
 
 
 def test_an_encoding_that_lacks_a_character() -> None:
-    code = "from stages.parts.bad_input import explained\nwith explained(): print('1–2')"
+    code = "from stages.edges.bad_input import explained\nwith explained(): print('1–2')"
     result = subprocess.run(
         [sys.executable, "-X", "utf8=0", "-c", code],
         cwd=PROJECT,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.parts.checkpoint import Checkpoint, State, digest
+from stages.training.checkpoint import Checkpoint, State, digest
 
 PROJECT = Path(__file__).parents[1]
 DEPENDENCIES = {"data": "a", "parameters": "b", "code": "c"}
@@ -134,7 +134,7 @@ def test_killed_at_any_time_it_is_whole(tmp_path: Path) -> None:
     code = """
 import itertools, pathlib, sys
 import numpy as np
-from stages.parts.checkpoint import Checkpoint, State
+from stages.training.checkpoint import Checkpoint, State
 checkpoint = Checkpoint(pathlib.Path(sys.argv[1]), {"data": "a"})
 state = checkpoint.load()
 for n in itertools.count(len(state.history) if state else 1):

@@ -17,7 +17,7 @@ from experiments.compare import (
     one_wrong,
 )
 from experiments.evidence import Mistakes
-from stages.parts.bad_input import BadInput
+from stages.edges.bad_input import BadInput
 from tests.project import Project
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.parts.compiled_epoch import CompiledEpoch, one_batch, permutations
-from stages.parts.network import build_network
-from stages.parts.repeatable import keras, tf
+from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
+from stages.training.network import build_network
+from stages.training.repeatable import keras, tf
 
 IMAGES = 22
 RANDOM = np.random.default_rng(0)

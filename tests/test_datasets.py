@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from stages.parts.bad_input import BadInput
-from stages.parts.datasets import (
+from stages.data.datasets import (
     MNIST,
     MNIST_5K_SHA256,
     UInt8,
@@ -17,6 +16,7 @@ from stages.parts.datasets import (
     describe,
     embedded_mnist_5k,
 )
+from stages.edges.bad_input import BadInput
 
 images = arrays(np.uint8, array_shapes(max_dims=4, min_side=0, max_side=5))
 
@@ -138,7 +138,7 @@ def test_mnist_5k_is_the_same_each_time(mnist_5k: dict[str, UInt8]) -> None:
 
 
 def test_other_digits_than_the_pinned_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.parts.datasets.MNIST_5K_SHA256", "0" * 64)
+    monkeypatch.setattr("stages.data.datasets.MNIST_5K_SHA256", "0" * 64)
     with pytest.raises(BadInput, match="other digits"):
         embedded_mnist_5k()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.parts.parameters import Parameters
+from stages.edges.parameters import Parameters
 
 PROJECT = Path(__file__).parents[1]
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
@@ -40,7 +40,7 @@ def imported(path: Path) -> set[Path]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import, which this test cannot follow"
             modules.add(str(node.module))
-            # from stages.parts import arrays
+            # from stages.data import arrays
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}
     files = {Path(*module.split(".")).with_suffix(".py") for module in modules}
     return {file for file in files if (PROJECT / file).is_file()}
@@ -150,7 +150,7 @@ def test_params_are_those_that_the_code_reads(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", NAMES)
 def test_no_other_file_of_a_stage_reads_parameters(stage: str) -> None:
-    own = {Path(f"stages/{stage}.py"), Path("stages/parts/parameters.py")}
+    own = {Path(f"stages/{stage}.py"), Path("stages/edges/parameters.py")}
     for path in closure(Path(f"stages/{stage}.py")) - own:
         names = {node.id for node in ast.walk(parsed(path)) if isinstance(node, ast.Name)}
         assert not names & {"parameters", "read_parameters", "PARAMETERS"}, path

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from stages.parts import grey
-from stages.parts.bad_input import BadInput
-from stages.parts.grey import on_paper, read_grey
-from stages.parts.ink import mnist_image
+from app import grey
+from app.grey import on_paper, read_grey
+from app.ink import mnist_image
+from stages.edges.bad_input import BadInput
 from tests.likeness import likeness
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.parts.bad_input import BadInput
-from stages.parts.history import read_history, save_history
+from stages.edges.bad_input import BadInput
+from stages.training.history import read_history, save_history
 
 PROJECT = Path(__file__).parents[1]
 EPOCHS = [
@@ -130,8 +130,8 @@ def test_a_repository_without_a_commit_is_one_clear_line(tmp_path: Path) -> None
     (tmp_path / "train/old").touch()
     code = (
         "from pathlib import Path\n"
-        "from stages.parts.bad_input import explained\n"
-        "from stages.parts.history import save_history\n"
+        "from stages.edges.bad_input import explained\n"
+        "from stages.training.history import save_history\n"
         f"with explained(): save_history(Path('train'), {EPOCHS})"
     )
     result = subprocess.run(

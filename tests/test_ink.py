@@ -4,9 +4,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from stages.parts.bad_input import BadInput
-from stages.parts.datasets import embedded_mnist_5k
-from stages.parts.ink import boxed, centred, digit_pieces, mnist_image, paper
+from app.ink import boxed, centred, digit_pieces, mnist_image, paper
+from stages.data.datasets import embedded_mnist_5k
+from stages.edges.bad_input import BadInput
 from tests.likeness import likeness
 
 Floats = npt.NDArray[np.float64]

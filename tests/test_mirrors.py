@@ -24,10 +24,10 @@ import aiohttp
 import numpy as np
 import pytest
 
-from stages.parts import mirrors as module
-from stages.parts.bad_input import BadInput
-from stages.parts.datasets import MNIST, PinnedFile
-from stages.parts.mirrors import PUBLIC_MIRRORS, fetch, mirrors
+from stages.data import mirrors as module
+from stages.data.datasets import MNIST, PinnedFile
+from stages.data.mirrors import PUBLIC_MIRRORS, fetch, mirrors
+from stages.edges.bad_input import BadInput
 
 PROJECT = Path(__file__).parents[1]
 # Noise, so that zipped it is as large, and arrives in several chunks.
@@ -342,8 +342,8 @@ def test_a_mirror_that_recovers_is_asked_again(
         ("cut_off_between_chunks", ".*not completed.*", 4),
         ("unzipped", "not a gzip file, or a damaged one", 1),
         ("bad_checksum", "not a gzip file, or a damaged one", 1),
-        ("other_content", "its content is not the one pinned in stages/parts/datasets.py", 1),
-        ("shorter_content", "its content is not the one pinned in stages/parts/datasets.py", 1),
+        ("other_content", "its content is not the one pinned in stages/data/datasets.py", 1),
+        ("shorter_content", "its content is not the one pinned in stages/data/datasets.py", 1),
         ("longer_content", "larger than the 200,000 bytes it may be", 1),
     ],
 )

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.parts.bad_input import BadInput
-from stages.parts.parameters import PARAMETERS, Parameters, read_parameters, shown
+from stages.edges.bad_input import BadInput
+from stages.edges.parameters import PARAMETERS, Parameters, read_parameters, shown
 
 GOOD = """
 download: {dataset: mnist}

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stages.parts.pictures import BLUE, Array, confusion, digits, learning_curves, save
+from stages.results.pictures import BLUE, Array, confusion, digits, learning_curves, save
 
 IMAGES = np.random.default_rng(0).random((3, 28, 28)).astype(np.float32)
 COUNTS = np.diag([1_000] * 10)

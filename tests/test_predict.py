@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from stages.parts.datasets import embedded_mnist_5k
+from stages.data.datasets import embedded_mnist_5k
 from tests.project import ROOT
 
 
 def predict(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "stages.predict", *map(str, arguments)],
+        [sys.executable, "-m", "app.predict", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,

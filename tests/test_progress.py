@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from stages.parts.progress import Progress
+from stages.edges.progress import Progress
 
 PROJECT = Path(__file__).parents[1]
 CODE = """
 import time
-from stages.parts.progress import Progress
+from stages.edges.progress import Progress
 with Progress("MNIST", 4_000_000, "B") as progress:
     for part in range(4):
         for _ in range(20):

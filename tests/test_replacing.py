@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.parts.replacing import replacing
+from stages.edges.replacing import replacing
 
 PROJECT = Path(__file__).parents[1]
 
@@ -129,7 +129,7 @@ def test_killed_at_any_time_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     """A folder cannot be renamed onto another, so it may be absent; it is never half there."""
     code = """
 import itertools, pathlib, sys
-from stages.parts.replacing import replacing
+from stages.edges.replacing import replacing
 print(flush=True)
 for n in itertools.count():
     with replacing(pathlib.Path(sys.argv[1])) as partial:

@@ -4,7 +4,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.parts.scaling import Scaling
+from stages.data.scaling import Scaling
 
 PIXELS = np.arange(256, dtype=np.uint8)
 images = arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(28), st.just(28)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.parts.scores import confusion_counts, predictions, scores, worst_mistakes
+from stages.results.scores import confusion_counts, predictions, scores, worst_mistakes
 
 
 def certain(digits: list[int]) -> Any:

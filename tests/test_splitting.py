@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.parts.splitting import held_out
+from stages.data.splitting import held_out
 
 Labels = npt.NDArray[np.uint8]
 some_labels = arrays(np.uint8, st.integers(1, 60), elements=st.integers(0, 9))

@@ -19,8 +19,8 @@ from experiments.grid import STUDY, read_study
 from experiments.recipes import held, locked_recipe, recipe
 from experiments.report import ErrorsOnTest, Reading, page, picture
 from experiments.study import workers
-from stages.parts.bad_input import BadInput
-from stages.parts.pictures import save
+from stages.edges.bad_input import BadInput
+from stages.results.pictures import save
 from tests.project import ROOT, Project, activated
 
 CELLS = pd.MultiIndex.from_product([["8", "16"], [1, 2]], names=["hidden_units", "epochs"])

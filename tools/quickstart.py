@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from experiments.recipes import git
-from stages.parts.bad_input import Terminated, explained
+from stages.edges.bad_input import Terminated, explained
 
 NAME = "quickstart"
 PICTURES = Path("quickstart")

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from stages.parts.bad_input import explained
-from stages.parts.mirrors import make_mirror_absolute
+from stages.data.mirrors import make_mirror_absolute
+from stages.edges.bad_input import explained
 
 METRICS = "metrics/evaluate.json"
 

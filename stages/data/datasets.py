@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.parts.bad_input import BadInput
-from stages.parts.splitting import held_out
+from stages.data.splitting import held_out
+from stages.edges.bad_input import BadInput
 
 UInt8 = npt.NDArray[np.uint8]
 

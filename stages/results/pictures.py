@@ -11,7 +11,7 @@ import numpy.typing as npt
 # Not pyplot, which would cost half a second and keep every figure alive.
 from matplotlib.figure import Figure
 
-from stages.parts.replacing import replacing
+from stages.edges.replacing import replacing
 
 mpl.rcdefaults()  # whatever a matplotlibrc of this user says
 # Two colours of Okabe and Ito's palette, which the colour-blind can tell apart.

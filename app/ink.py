@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from stages.parts.arrays import SIDE
-from stages.parts.bad_input import BadInput
+from stages.data.arrays import SIDE
+from stages.edges.bad_input import BadInput
 
 UInt8 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.parts.repeatable import keras, tf
+from stages.training.repeatable import keras, tf
 
 
 class CompiledEpoch(keras.Model):  # type: ignore[misc]

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml.constructor import ConstructorError
 
-from stages.parts.bad_input import BadInput, explained
+from stages.edges.bad_input import BadInput, explained
 
 PARAMETERS = Path("params.yaml")
 # PyYAML lets through what a date, a number or a tag that is none raises: 2001-99-99.

@@ -7,11 +7,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stages.parts.arrays import CLASSES, SIDE
-from stages.parts.bad_input import BadInput
-from stages.parts.repeatable import keras
-from stages.parts.replacing import replacing
-from stages.parts.scaling import Scaling
+from stages.data.arrays import CLASSES, SIDE
+from stages.data.scaling import Scaling
+from stages.edges.bad_input import BadInput
+from stages.edges.replacing import replacing
+from stages.training.repeatable import keras
 
 
 def build_network(hidden_units: Sequence[int], seed: int) -> Any:

@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from stages.parts.bad_input import BadInput
-from stages.parts.checkpoint import Checkpoint, State
-from stages.parts.progress import Progress
-from stages.parts.repeatable import keras
+from stages.edges.bad_input import BadInput
+from stages.edges.progress import Progress
+from stages.training.checkpoint import Checkpoint, State
+from stages.training.repeatable import keras
 
 
 class StopAtDivergence(keras.callbacks.Callback):  # type: ignore[misc]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.parts.bad_input import BadInput, explained
-from stages.parts.grey import UInt8, read_grey
-from stages.parts.ink import mnist_image
-from stages.parts.pictures import beside, save
+from app.grey import UInt8, read_grey
+from app.ink import mnist_image
+from stages.edges.bad_input import BadInput, explained
+from stages.results.pictures import beside, save
 
 MODEL = Path("models/handwritten_digit.h5")
 
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m app.predict", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="one digit in each")
     parser.add_argument("--json", action="store_true", help="all ten probabilities, for programs")
     parser.add_argument("--show", type=Path, metavar="PNG", help="draw what the network saw")
@@ -66,8 +66,8 @@ def prepare(file: Path) -> tuple[UInt8 | None, UInt8 | None, str]:
 def predict(images: UInt8, model: Path) -> Any:
     """Probabilities, float32 of shape (n, 10), for images, uint8 of shape (n, 28, 28)."""
     # Here, so that nobody waits for TensorFlow to learn that a file name is wrong.
-    from stages.parts.network import load_network
-    from stages.parts.repeatable import set_threads
+    from stages.training.network import load_network
+    from stages.training.repeatable import set_threads
 
     set_threads(1)
     network, scaling = load_network(model)

@@ -18,9 +18,9 @@ from urllib.request import url2pathname
 import aiohttp
 import fsspec
 
-from stages.parts.bad_input import BadInput
-from stages.parts.datasets import PinnedFile
-from stages.parts.progress import Progress
+from stages.data.datasets import PinnedFile
+from stages.edges.bad_input import BadInput
+from stages.edges.progress import Progress
 
 PUBLIC_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -172,5 +172,5 @@ def checked(sink: Unzipped, file: PinnedFile) -> bytes:
     if not sink.unzip.eof:
         raise Refused(f"ends early, after {len(sink.content):,} of {file.size:,} bytes")
     if len(sink.content) != file.size or hashlib.sha256(sink.content).hexdigest() != file.sha256:
-        raise Refused("its content is not the one pinned in stages/parts/datasets.py")
+        raise Refused("its content is not the one pinned in stages/data/datasets.py")
     return bytes(sink.content)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.parts.arrays import UNREADABLE
-from stages.parts.replacing import replacing
+from stages.data.arrays import UNREADABLE
+from stages.edges.replacing import replacing
 
 Array = npt.NDArray[Any]
 # RuntimeError: the damage makes a part look encrypted, or packed in a way that zipfile lacks.

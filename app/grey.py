@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from stages.parts.bad_input import BadInput
+from stages.edges.bad_input import BadInput
 
 UInt8 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

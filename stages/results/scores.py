@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binomtest
 
-from stages.parts.arrays import CLASSES
+from stages.data.arrays import CLASSES
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]

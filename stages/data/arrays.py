@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.parts.bad_input import BadInput
-from stages.parts.replacing import replacing
+from stages.edges.bad_input import BadInput
+from stages.edges.replacing import replacing
 
 CLASSES = 10
 SIDE = 28

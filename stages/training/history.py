@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages.parts.bad_input import BadInput
-from stages.parts.replacing import replacing
+from stages.edges.bad_input import BadInput
+from stages.edges.replacing import replacing
 
 SPLITS = ("train", "validation")
 METRICS = ("loss", "accuracy")
