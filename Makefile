@@ -27,7 +27,7 @@ quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no download
 	@python -m tools.quickstart
 
 repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
-	@python -m stages.edges.parameters
+	@python -m tools.parameters
 	dvc repro
 	@dvc metrics show metrics/evaluate.json
 

@@ -16,9 +16,8 @@ import pandas as pd
 from dvc.exceptions import DvcException
 
 from experiments.evidence import Mistakes
-from experiments.recipes import LOCK, locked_parameters, locked_stages, tells_of
+from experiments.recipes import LOCK, locked_parameters, locked_stages, md5, tells_of
 from stages.data.arrays import Array, load_split
-from stages.data.datasets import content_sha256
 from stages.edges.bad_input import BadInput, explained
 from stages.edges.parameters import NO_YAML, shown
 from stages.results.pictures import digits, save
@@ -26,8 +25,7 @@ from stages.results.pictures import digits, save
 WORKSPACE = "workspace"
 PREDICTIONS = "plots/predictions.csv"
 SCORES = "metrics/evaluate.json"
-DATASET = "metrics/dataset.json"
-RAW = Path("data/raw")
+RAW = "data/raw"
 PICTURE = Path("reports/compare.png")
 MOST = 25  # digits in the picture
 
@@ -40,7 +38,7 @@ class Revision(NamedTuple):
         parameters: that it was made with, by name, such as train.seed.
         predictions: a row for each test image: actual and predicted digit, confidence 0 to 1.
         scores: of metrics/evaluate.json.
-        dataset: the SHA-256 of the images that it was trained and tested with.
+        dataset: the MD5 of data/raw, which dvc.lock holds.
     """
 
     name: str
@@ -68,7 +66,7 @@ def main() -> None:
     mistakes = count_mistakes(a.predictions, b.predictions)
 
     for label, revision in (("A", a), ("B", b)):
-        print(f"{label}: {revision.name}, {described(revision.scores)}")
+        print(f"{label}: {revision.name}, {described(revision)}")
     changes = differences(a.parameters, b.parameters)
     print("\nSame parameters" if changes.empty else f"\n{changes.to_string()}")
     print(
@@ -120,7 +118,7 @@ def read_revision(name: str) -> Revision:
             },
             pd.read_csv(StringIO(read(name, PREDICTIONS))),
             json.loads(read(name, SCORES)),
-            json.loads(read(name, DATASET))["sha256"],
+            dataset(lock),
         )
     except (TypeError, *NO_YAML):
         raise BadInput(
@@ -144,11 +142,13 @@ def read(name: str, path: str) -> str:
     return text
 
 
-def described(scores: dict[str, float]) -> str:
+def described(revision: Revision) -> str:
+    scores, table = revision.scores, revision.predictions
+    mistakes = (table["actual"] != table["predicted"]).sum()
     return (
         f"error {scores['baseline_error']:.2f}% "
         f"({scores['baseline_error_low']:.2f}–{scores['baseline_error_high']:.2f}, "
-        f"{scores['mistakes']:,} of {scores['test_images']:,})"
+        f"{mistakes:,} of {len(table):,})"
     )
 
 
@@ -188,15 +188,24 @@ def one_wrong(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables).sort_values("confidence", ascending=False, kind="stable").head(MOST)
 
 
+def dataset(lock: str) -> str:
+    """The MD5 of the data set that a dvc.lock tells of."""
+    (raw,) = (
+        out["md5"]
+        for stage in locked_stages(lock).values()
+        for out in stage.get("outs", [])
+        if out["path"] == RAW
+    )
+    return str(raw)
+
+
 def test_images(dataset: str) -> Array | str:
-    """The test images of the data set with this SHA-256, or why they are not at hand."""
+    """The test images of the data set with this MD5, or why they are not at hand."""
     try:
-        x_train, y_train = load_split(RAW, "train", "uint8")
-        x_test, y_test = load_split(RAW, "test", "uint8")
+        x_test, _ = load_split(Path(RAW), "test", "uint8")
     except BadInput as problem:
         return str(problem)
-    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    if content_sha256(arrays) != dataset:
+    if md5(RAW) != dataset:
         return f"{RAW} holds another data set than these two were tested with"
     return x_test
 

@@ -4,11 +4,10 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from stages.edges.bad_input import BadInput
-from stages.edges.parameters import NO_YAML, Loader, Section, one_line, shown
+from stages.edges.parameters import Section, read_yaml, shown
 
 STUDY = Path("study.yaml")
 
@@ -67,12 +66,7 @@ def read_study(path: Path, options: dict[str, Any]) -> Study:
     Raises:
         BadInput: the file is missing or no YAML, or a value is not what it must be.
     """
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506, it is a SafeLoader
-    except FileNotFoundError:
-        raise BadInput(f"{path} is missing; git restore {path} brings it back") from None
-    except NO_YAML as problem:
-        raise BadInput(f"{path} is not valid YAML: {one_line(str(problem))}") from None
+    document = read_yaml(path)
     try:
         return Study.model_validate({**document, **options})
     except TypeError:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from stages.edges.bad_input import BadInput
-from stages.edges.parameters import NO_YAML, PARAMETERS, Loader
+from stages.edges.parameters import NO_YAML, PARAMETERS, Loader, read_yaml
 
 PIPELINE = Path("dvc.yaml")
 LOCK = "dvc.lock"
@@ -32,12 +32,7 @@ def recipe(changes: Mapping[str, Any]) -> str:
         changes: parameters in place of those in params.yaml, by name, such as train.seed.
     """
     stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
-    document = yaml.load(PARAMETERS.read_text(encoding="utf-8"), Loader)  # noqa: S506, it is safe
-    parameters = {
-        f"{section}.{key}": value
-        for section, keys in document.items()
-        for key, value in keys.items()
-    } | dict(changes)
+    parameters = flat(read_yaml(PARAMETERS)) | dict(changes)
     made = {
         path
         for stage in stages.values()
@@ -50,7 +45,11 @@ def recipe(changes: Mapping[str, Any]) -> str:
             name: {
                 "cmd": stage["cmd"],
                 "code": {path: md5(path) for path in stage["deps"] if path not in made},
-                "params": {key: parameters[key] for key in stage["params"]},
+                "params": {
+                    key: value
+                    for key, value in parameters.items()
+                    if key.split(".")[0] in stage["params"]
+                },
             }
             for name, stage in stages.items()
         }
@@ -66,8 +65,16 @@ def locked_stages(lock: str) -> dict[str, Any]:
 
 def locked_parameters(stage: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of params.yaml that a stage was run with, by name, such as train.seed."""
-    parameters: dict[str, Any] = stage.get("params", {}).get(str(PARAMETERS), {})
-    return parameters
+    return flat(stage.get("params", {}).get(str(PARAMETERS), {}))
+
+
+def flat(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by name, such as train.seed, of parameters by section."""
+    return {
+        f"{section}.{key}": value
+        for section, keys in sections.items()
+        for key, value in keys.items()
+    }
 
 
 def locked_recipe(lock: str) -> str:
@@ -139,6 +146,18 @@ def git(*arguments: str) -> str:
 
 
 def md5(path: str) -> str:
+    """The MD5 of a file or a folder, as DVC writes it in dvc.lock.
+
+    A folder's is that of a list of its files, without those that .dvcignore names.
+    """
+    if Path(path).is_dir():
+        files = [
+            {"md5": md5(str(file)), "relpath": file.relative_to(path).as_posix()}
+            for file in sorted(Path(path).rglob("*"))
+            if file.is_file() and "__pycache__" not in file.parts
+        ]
+        listed = json.dumps(files, sort_keys=True).encode()
+        return f"{hashlib.md5(listed, usedforsecurity=False).hexdigest()}.dir"
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

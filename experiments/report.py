@@ -36,10 +36,9 @@ class ErrorsOnTest(NamedTuple):
     images: int
 
     @classmethod
-    def of(cls, scores: Sequence[Mapping[str, Any]]) -> Self:
+    def of(cls, scores: Sequence[Mapping[str, Any]], images: int) -> Self:
         """Takes what metrics/evaluate.json holds, for each seed."""
-        errors = pd.Series([score["baseline_error"] for score in scores])
-        return cls(errors, scores[0]["test_images"])
+        return cls(pd.Series([score["baseline_error"] for score in scores]), images)
 
     def __str__(self) -> str:
         """The mean with its standard error over seeds, and Wilson's interval for the images."""

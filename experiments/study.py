@@ -18,14 +18,15 @@ from experiments.report import ErrorsOnTest, Reading, page, picture, width
 from experiments.tasks import carry_out, dvc, settings
 from stages.data.mirrors import make_mirror_absolute
 from stages.edges.bad_input import BadInput, explained
-from stages.edges.parameters import read_parameters
 from stages.edges.replacing import replacing
 from stages.results.pictures import save
+from tools.parameters import read_parameters
 
 REPORTS = Path("reports")
 # The history's validation is the held-out images, or, where there are none, the test images.
 HISTORY = "metrics/train/plots/metrics/validation/accuracy.tsv"
 SCORES = "metrics/evaluate.json"
+PREDICTIONS = "plots/predictions.csv"
 # Times that an experiment is asked for before it is given up.
 ATTEMPTS = 3
 PREPARATION = "study-data"
@@ -34,7 +35,7 @@ PREPARATION = "study-data"
 def main() -> None:
     options = parse()
     study = read_study(STUDY, axes(options))
-    jobs = options.jobs or workers(read_parameters().train.threads)
+    jobs = options.jobs or workers(read_parameters()["train"].threads)
     on_test = options.on == "test"
     validation = 0 if on_test else study.validation
 
@@ -58,9 +59,10 @@ def main() -> None:
     ]
     commits_of_chosen = commits if on_test else obtain("Tests of the best", chosen, jobs)
     scores = [json.loads(read(commit, SCORES)) for commit in commits_of_chosen.values()]
-    test = None if on_test or not scores else ErrorsOnTest.of(scores)
+    test_images = len(read(next(iter(commits.values())), PREDICTIONS).splitlines()) - 1
+    test = None if on_test or not scores else ErrorsOnTest.of(scores, test_images)
 
-    reading = Reading(on_test, scores[0]["test_images"] if on_test else validation)
+    reading = Reading(on_test, test_images if on_test else validation)
     asked_for = trainings if on_test else [*trainings, *chosen]
     missing = [
         name(training)

@@ -1,22 +1,31 @@
 """Stage download: the data set, as uint8 arrays in data/raw/."""
 
-import json
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from stages.data.arrays import save_arrays
-from stages.data.datasets import MNIST, decode_idx, describe, embedded_mnist_5k
+from stages.data.datasets import MNIST, TRAINING_IMAGES, decode_idx, embedded_mnist_5k
 from stages.data.mirrors import fetch, mirrors
-from stages.edges.bad_input import explained
-from stages.edges.parameters import read_parameters
-from stages.edges.replacing import replacing
+from stages.edges.bad_input import explained, no_arguments
+from stages.edges.parameters import Section, read_section
 
 RAW = Path("data/raw")
-METRICS = Path("metrics/dataset.json")
+
+
+def known(dataset: str) -> str:
+    if dataset not in TRAINING_IMAGES:
+        raise ValueError("no such data set")
+    return dataset
+
+
+class Download(Section):
+    dataset: Annotated[str, AfterValidator(known)] = Field(description=" or ".join(TRAINING_IMAGES))
 
 
 def main() -> None:
-    parameters = read_parameters()
-    dataset = parameters.download.dataset
+    dataset = read_section(Download).dataset
 
     if dataset == "mnist":
         contents = fetch(list(MNIST.values()), mirrors())
@@ -25,8 +34,6 @@ def main() -> None:
         arrays = embedded_mnist_5k()
 
     save_arrays(RAW, arrays)
-    with replacing(METRICS) as partial:
-        partial.write_text(json.dumps(describe(dataset, arrays), indent=2) + "\n")
     print(
         f"{dataset}: {len(arrays['x_train']):,} images to train, {len(arrays['x_test']):,} to test"
     )
@@ -34,4 +41,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     with explained():
+        no_arguments(__doc__)
         main()

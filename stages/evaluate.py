@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from stages.data.arrays import load_array, load_split
-from stages.edges.bad_input import explained
-from stages.edges.parameters import read_parameters
+from stages.edges.bad_input import explained, no_arguments
+from stages.edges.parameters import read_section
 from stages.edges.replacing import replacing
+from stages.results.parameters import Evaluate
 from stages.results.pictures import confusion, digits, learning_curves, save
 from stages.results.scores import confusion_counts, predictions, scores, worst_mistakes
 from stages.training.history import read_history
@@ -21,8 +22,7 @@ PLOTS = Path("plots")
 
 
 def main() -> None:
-    parameters = read_parameters()
-    confidence = parameters.evaluate.confidence
+    evaluate = read_section(Evaluate)
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
     history = read_history(TRAINING)
     held_out = load_array(NORMALIZED / "y_validation.npy", "uint8", ())  # (n,)
@@ -32,9 +32,9 @@ def main() -> None:
     network, _ = load_network(MODEL)
 
     probabilities = network.predict(x, batch_size=1_000, verbose=0)  # (n, 10)
-    result = scores(probabilities, y, confidence)
+    result = scores(probabilities, y, evaluate.confidence)
     table = predictions(probabilities, y)
-    worst = worst_mistakes(table, parameters.evaluate.worst)
+    worst = worst_mistakes(table, evaluate.worst)
 
     with replacing(PLOTS / "predictions.csv") as partial:
         table.to_csv(partial, index=False)
@@ -42,19 +42,21 @@ def main() -> None:
     captions = [
         f"{row.actual} → {row.predicted}, {row.confidence:.0%}" for row in worst.itertuples()
     ]
-    title = f"{len(worst)} of {result['mistakes']} mistakes, the surest first: actual → predicted"
+    mistakes = int((table["actual"] != table["predicted"]).sum())
+    title = f"{len(worst)} of {mistakes} mistakes, the surest first: actual → predicted"
     save(digits(x[worst.index], captions, title), PLOTS / "mistakes.png")
     save(learning_curves(history, watched), PLOTS / "learning_curves.png")
     # Last: where the metrics are new, the pictures are.
     with replacing(METRICS) as partial:
         partial.write_text(json.dumps(result, indent=2) + "\n")
     print(
-        f"Baseline Error: {result['baseline_error']:.2f}% ({100 * confidence:g}% interval "
+        f"Baseline Error: {result['baseline_error']:.2f}% ({100 * evaluate.confidence:g}% interval "
         f"{result['baseline_error_low']:.2f}–{result['baseline_error_high']:.2f}, "
-        f"{result['mistakes']:,} of {result['test_images']:,})"
+        f"{mistakes:,} of {len(y):,})"
     )
 
 
 if __name__ == "__main__":
     with explained():
+        no_arguments(__doc__)
         main()

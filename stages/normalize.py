@@ -1,14 +1,16 @@
 """Stage normalize: images as scaled float32, split into training, validation and test."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from stages.data.arrays import load_split, save_arrays
 from stages.data.scaling import Scaling
 from stages.data.splitting import held_out
-from stages.edges.bad_input import BadInput, explained
-from stages.edges.parameters import read_parameters
+from stages.edges.bad_input import explained, no_arguments
+from stages.edges.parameters import Section, check_bounds, read_section
 from stages.results.pictures import digits, save
 
 RAW = Path("data/raw")
@@ -16,16 +18,20 @@ NORMALIZED = Path("data/normalized")
 SAMPLES = Path("plots/samples.png")
 
 
+class Normalize(Section):
+    scaling: Literal["unit", "standard"] = Field(description="unit or standard")
+    validation: int = Field(ge=0, description="a whole number from 0, below the training images")
+
+
 def main() -> None:
-    parameters = read_parameters()
+    normalize = read_section(Normalize)
     x, y = load_split(RAW, "train", "uint8")  # (n, 28, 28), (n,)
     x_test, y_test = load_split(RAW, "test", "uint8")
 
-    if parameters.normalize.validation >= len(y):
-        raise BadInput(f"{RAW} holds another data set than params.yaml names; run dvc repro")
-    validation = held_out(y, parameters.normalize.validation)
+    check_bounds("normalize.validation", normalize.validation, 0, len(y) - 1)
+    validation = held_out(y, normalize.validation)
     x_train, y_train = x[~validation], y[~validation]
-    scaling = Scaling.fit(parameters.normalize.scaling, x_train)
+    scaling = Scaling.fit(normalize.scaling, x_train)
 
     save_arrays(
         NORMALIZED,
@@ -48,4 +54,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     with explained():
+        no_arguments(__doc__)
         main()

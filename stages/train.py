@@ -4,14 +4,15 @@ from pathlib import Path
 
 from stages.data.arrays import SUMS, load_array, load_split
 from stages.data.scaling import Scaling
-from stages.edges.bad_input import explained
-from stages.edges.parameters import read_parameters
+from stages.edges.bad_input import explained, no_arguments
+from stages.edges.parameters import check_bounds, read_section
 from stages.edges.progress import Progress
 from stages.training.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence
 from stages.training.checkpoint import Checkpoint, digest
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
 from stages.training.history import save_history
 from stages.training.network import build_network, save_network
+from stages.training.parameters import Model, Train
 from stages.training.repeatable import keras, set_threads
 
 NORMALIZED = Path("data/normalized")
@@ -21,33 +22,34 @@ CHECKPOINT = Path("checkpoint.npz")
 
 
 def main() -> None:
-    parameters = read_parameters()
-    epochs, seed = parameters.train.epochs, parameters.train.seed
+    model, train = read_section(Model), read_section(Train)
+    epochs, seed = train.epochs, train.seed
     x, y = load_split(NORMALIZED, "train", "float32")  # (n, 28, 28), (n,)
+    check_bounds("train.batch_size", train.batch_size, 1, len(y))
     x_watched, y_watched = load_split(NORMALIZED, "validation", "float32")
     if not len(y_watched):
         # As the tutorial does. Nothing is selected by it.
         x_watched, y_watched = load_split(NORMALIZED, "test", "float32")
     scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
 
-    set_threads(parameters.train.threads)
-    network = build_network(parameters.model.hidden_units, seed)
-    model = CompiledEpoch(network, x, y, parameters.train.batch_size)
-    model.compile(keras.optimizers.Adam(parameters.train.learning_rate))
+    set_threads(train.threads)
+    network = build_network(model.hidden_units, seed)
+    trainer = CompiledEpoch(network, x, y, train.batch_size)
+    trainer.compile(keras.optimizers.Adam(train.learning_rate))
     checkpoint = Checkpoint(
         CHECKPOINT,
         {
             "data": digest([NORMALIZED / SUMS]),
-            "parameters": f"{parameters.model!r} {parameters.train!r}",
+            "parameters": f"{model!r} {train!r}",
             "code": digest([Path("requirements.txt"), *sorted(Path("stages").rglob("*.py"))]),
         },
     )
     saving = SaveCheckpoint(checkpoint)
-    saving.resume(model)
+    saving.resume(trainer)
     done = len(saving.history)
 
     with Progress("training", epochs, " epochs", done) as progress:
-        model.fit(
+        trainer.fit(
             permutations(len(y), seed, done + 1, epochs),
             steps_per_epoch=1,
             initial_epoch=done,
@@ -66,4 +68,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     with explained():
+        no_arguments(__doc__)
         main()

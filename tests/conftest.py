@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from stages.data.datasets import embedded_mnist_5k
 from stages.data.scaling import Scaling
-from tests.project import Once, Project, copy_of_project
+from tests.project import STAGES, Once, Project, copy_of_project
 
 MODEL = "handwritten_digit.h5"
 
@@ -52,7 +52,7 @@ def reproduced(once: Once) -> Project:
     def make(folder: Path) -> None:
         project = copy_of_project(folder)
         executed, _ = project.repro()
-        assert executed == ["download", "normalize", "train", "evaluate"]
+        assert executed == STAGES
         project.commit("Run")
 
     return Project(once("reproduced", make))

@@ -16,11 +16,18 @@ import yaml
 from experiments.recipes import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
-TINY: dict[str, dict[str, Any]] = {
+# The tutorial's. There may be others, as there may be other parameters and metrics.
+STAGES = ["download", "normalize", "train", "evaluate"]
+Parameters = dict[str, dict[str, Any]]
+# The tutorial's, but on the embedded digits. What params.yaml says is the user's matter.
+TUTORIAL: Parameters = {
     "download": {"dataset": "mnist-5k"},
-    "model": {"hidden_units": [8]},
-    "train": {"epochs": 2, "batch_size": 100},
+    "normalize": {"scaling": "unit", "validation": 0},
+    "model": {"hidden_units": [512, 256, 128]},
+    "train": {"epochs": 10, "batch_size": 32, "learning_rate": 0.001, "seed": 42, "threads": 1},
+    "evaluate": {"confidence": 0.95, "worst": 25},
 }
+TINY: Parameters = {"model": {"hidden_units": [8]}, "train": {"epochs": 2, "batch_size": 100}}
 
 # Makes the folder of a name, unless it is there.
 Once = Callable[[str, Callable[[Path], None]], Path]
@@ -56,10 +63,13 @@ class Project:
         return self.run("git", *arguments)
 
     def repro(self) -> tuple[list[str], list[str]]:
-        """Runs `dvc repro`: the stages that were executed, and those taken from the cache."""
+        """Runs `dvc repro`: which of STAGES were executed, and which taken from the cache."""
         output = self.dvc("repro")
         executed = re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
-        return executed, re.findall(r"^Stage '(\w+)' is cached", output, re.MULTILINE)
+        cached = re.findall(r"^Stage '(\w+)' is cached", output, re.MULTILINE)
+        return [name for name in executed if name in STAGES], [
+            name for name in cached if name in STAGES
+        ]
 
     def experiments(self) -> dict[str, Any]:
         """The experiments that `dvc exp show` lists: name to what it says of them."""
@@ -77,13 +87,9 @@ class Project:
         while re.search(r"Queued|Running", self.dvc("queue", "status")):
             assert time.monotonic() < until
 
-    def set(self, changes: dict[str, dict[str, Any]]) -> None:
+    def set(self, changes: Parameters) -> None:
         """Changes parameters, given by section and key."""
-        path = self.folder / "params.yaml"
-        parameters = yaml.safe_load(path.read_text())
-        for section, values in changes.items():
-            parameters[section] |= values
-        path.write_text(yaml.safe_dump(parameters))
+        set_parameters(self.folder, changes)
 
     def commit(self, message: str) -> None:
         self.git("add", "--all")
@@ -106,17 +112,31 @@ def activated() -> dict[str, str]:
     }
 
 
+def set_parameters(folder: Path, *changes: Parameters) -> None:
+    """Changes the params.yaml of a folder, or writes one: this project's with these changes."""
+    path = folder / "params.yaml"
+    parameters = yaml.safe_load((path if path.exists() else ROOT / path.name).read_text())
+    for change in changes:
+        for section, values in change.items():
+            parameters.setdefault(section, {}).update(values)
+    path.write_text(yaml.safe_dump(parameters))
+
+
 def copy_of_project(folder: Path) -> Project:
-    """The files that git tracks, as they stand here, in a repository of their own."""
+    """The files that git tracks or would, as they stand here, in a repository of their own."""
     project = Project(folder)
     tracked = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     for name in tracked.rstrip("\0").split("\0"):
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     project.git("init", "--quiet", "--initial-branch=main")
-    project.set(TINY)
+    set_parameters(folder, TUTORIAL, TINY)
     project.commit("Start")
     return project

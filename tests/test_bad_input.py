@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.project import TUTORIAL, set_parameters
+
 PROJECT = Path(__file__).parents[1]
 # What a stage looks like.
 FRAME = """
@@ -115,8 +117,7 @@ def test_a_signal_ends_it_once_nothing_half_written_is_left(
 def workspace(tmp_path: Path) -> Path:
     """What the stage needs of the project, and outputs of an earlier run."""
     shutil.copytree(PROJECT / "stages", tmp_path / "stages")
-    parameters = (PROJECT / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(parameters.replace("mnist ", "mnist-5k "))
+    set_parameters(tmp_path, TUTORIAL)
     (tmp_path / "data/raw").mkdir(parents=True)
     (tmp_path / "data/raw/old").write_text("old")
     return tmp_path
@@ -162,28 +163,43 @@ def test_a_stage_on_a_full_disk(workspace: Path) -> None:
     assert "(is the disk full?)" in result.stderr or "No space left" in result.stderr
 
 
-@pytest.mark.parametrize("stage", ["download", "normalize"])
-def test_bad_parameters_leave_every_output(workspace: Path, stage: str) -> None:
-    text = (workspace / "params.yaml").read_text().replace("epochs: 10", "epochs: -3")
-    (workspace / "params.yaml").write_text(text)
+@pytest.mark.parametrize(
+    ("stage", "section", "key", "value", "what_would_do"),
+    [
+        ("download", "download", "dataset", "cifar", "mnist or mnist-5k"),
+        ("normalize", "normalize", "scaling", "none", "unit or standard"),
+    ],
+)
+def test_bad_parameters_leave_every_output(
+    workspace: Path, stage: str, section: str, key: str, value: str, what_would_do: str
+) -> None:
+    set_parameters(workspace, {section: {key: value}})
     result = run([sys.executable, "-m", f"stages.{stage}"], workspace)
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr == (
-        "params.yaml: train.epochs is -3; it must be a whole number from 1 to 100000\n"
+        f"params.yaml: {section}.{key} is {value}; it must be {what_would_do}\n"
     )
     assert outputs(workspace) == ["old", "raw"]
 
 
-def test_raw_arrays_of_another_data_set_stop_normalize(workspace: Path) -> None:
+def test_more_images_held_out_than_there_are_stop_normalize(workspace: Path) -> None:
     assert run(DOWNLOAD, workspace).returncode == 0
-    text = (workspace / "params.yaml").read_text().replace("mnist-5k ", "mnist ")
-    (workspace / "params.yaml").write_text(text.replace("validation: 0", "validation: 10000"))
+    set_parameters(workspace, {"normalize": {"validation": 4_000}})
     result = run([sys.executable, "-m", "stages.normalize"], workspace)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        "data/raw holds another data set than params.yaml names; run dvc repro\n"
+        "params.yaml: normalize.validation is 4000; it must be a whole number from 0 to 3999\n"
     )
+
+
+def test_a_stage_takes_no_arguments(workspace: Path) -> None:
+    said = run([*DOWNLOAD, "--help"], workspace)
+    assert (said.returncode, said.stdout[:32]) == (0, "usage: python -m stages.download")
+    refused = run([*DOWNLOAD, "again"], workspace)
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("error: unrecognized arguments: again\n")
+    assert outputs(workspace) == ["old", "raw"]
 
 
 def test_an_encoding_that_lacks_a_character() -> None:

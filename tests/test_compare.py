@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 import sys
@@ -8,15 +7,16 @@ import pandas as pd
 import pytest
 
 from experiments.compare import (
-    DATASET,
     PREDICTIONS,
     SCORES,
     count_mistakes,
+    dataset,
     differences,
     main,
     one_wrong,
 )
 from experiments.evidence import Mistakes
+from experiments.recipes import LOCK
 from stages.edges.bad_input import BadInput
 from tests.project import Project
 
@@ -77,9 +77,8 @@ def flip(project: Project, count: int) -> None:
 
 
 def pretend_other_data(project: Project) -> None:
-    dataset = json.loads(project.read(DATASET))
-    (project.folder / DATASET).write_text(json.dumps(dataset | {"sha256": "0" * 64}))
-    project.dvc("commit", "--force", "download")
+    lock = project.read(LOCK)
+    (project.folder / LOCK).write_text(lock.replace(dataset(lock), f"{'0' * 32}.dir"))
     project.commit("Other data")
 
 

@@ -13,7 +13,6 @@ from stages.data.datasets import (
     UInt8,
     content_sha256,
     decode_idx,
-    describe,
     embedded_mnist_5k,
 )
 from stages.edges.bad_input import BadInput
@@ -151,21 +150,3 @@ def test_the_content_hash_is_that_of_the_items_in_order() -> None:
     assert content_sha256({"a": a, "b": b})[:32] == expected
     assert content_sha256({"a": np.asfortranarray(a), "b": b})[:32] == expected
     assert content_sha256({"b": b, "a": a})[:32] != expected
-
-
-def test_describe() -> None:
-    arrays = {
-        "x_train": np.zeros((3, 28, 28), np.uint8),
-        "y_train": np.array([1, 9, 1], np.uint8),
-        "x_test": np.zeros((1, 28, 28), np.uint8),
-        "y_test": np.array([9], np.uint8),
-    }
-    assert describe("tiny", arrays) == {
-        "name": "tiny",
-        "classes": 2,
-        "train_images": 3,
-        "test_images": 1,
-        "train_images_per_digit": [0, 2, 0, 0, 0, 0, 0, 0, 0, 1],
-        "test_images_per_digit": [0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-        "sha256": content_sha256(arrays),
-    }

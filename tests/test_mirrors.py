@@ -28,6 +28,7 @@ from stages.data import mirrors as module
 from stages.data.datasets import MNIST, PinnedFile
 from stages.data.mirrors import PUBLIC_MIRRORS, fetch, mirrors
 from stages.edges.bad_input import BadInput
+from tests.project import TUTORIAL, set_parameters
 
 PROJECT = Path(__file__).parents[1]
 # Noise, so that zipped it is as large, and arrives in several chunks.
@@ -259,24 +260,21 @@ def closed_port() -> int:
 def project_copy(folder: Path) -> Path:
     """What the stage needs of the project, and outputs of an earlier run."""
     shutil.copytree(PROJECT / "stages", folder / "stages")
-    shutil.copy(PROJECT / "params.yaml", folder)
+    set_parameters(folder, TUTORIAL, {"download": {"dataset": "mnist"}})
     (folder / "data/raw").mkdir(parents=True)
     (folder / "data/raw/x_train.npy").write_bytes(b"old")
-    (folder / "metrics").mkdir()
-    (folder / "metrics/dataset.json").write_bytes(b"old")
     return folder
 
 
 def outputs(project: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(project)): path.read_bytes()
-        for part in ("data", "metrics")
-        for path in (project / part).rglob("*")
+        for path in (project / "data").rglob("*")
         if path.is_file()
     }
 
 
-OLD = {"data/raw/x_train.npy": b"old", "metrics/dataset.json": b"old"}
+OLD = {"data/raw/x_train.npy": b"old"}
 
 
 def environment(mirror: str) -> dict[str, str]:
@@ -521,14 +519,12 @@ def test_the_stage_killed_half_way(server: Server, tmp_path: Path) -> None:
     assert server.requests == [f"/trickling/{name}.gz"]
     assert outputs(project) == OLD
 
-    parameters = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(parameters.replace("mnist ", "mnist-5k "))
+    set_parameters(project, {"download": {"dataset": "mnist-5k"}})
     subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=60)
     names = {"x_train", "y_train", "x_test", "y_test"}
     assert set(outputs(project)) == {
         *(f"data/raw/{name}.npy" for name in names),
         "data/raw/SHA256SUMS",
-        "metrics/dataset.json",
     }
     subprocess.run(
         ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=project / "data/raw", check=True

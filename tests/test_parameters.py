@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.edges.bad_input import BadInput
-from stages.edges.parameters import PARAMETERS, Parameters, read_parameters, shown
+from stages.edges.parameters import PARAMETERS, shown
+from tools.parameters import SECTIONS, read_parameters
 
 GOOD = """
 download: {dataset: mnist}
@@ -17,10 +18,10 @@ model: {hidden_units: [512, 256, 128]}
 train: {epochs: 10, batch_size: 32, learning_rate: 0.001, seed: 42, threads: 1}
 evaluate: {confidence: 0.95, worst: 25}
 """
-SECTIONS = "download, normalize, model, train, evaluate"
+NAMES = "download, normalize, model, train, evaluate"
 
 
-def read(text: str) -> Parameters:
+def read(text: str) -> dict[str, Any]:
     """Reads the text as params.yaml of the working directory."""
     PARAMETERS.write_text(text, encoding="utf-8")
     return read_parameters()
@@ -48,9 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield
 
 
-def test_the_projects_own_file_has_the_documented_defaults() -> None:
-    own = Path(__file__).parents[1] / PARAMETERS
-    assert read_parameters(own).model_dump() == read(GOOD).model_dump()
+def test_the_projects_own_file_is_good() -> None:
+    assert list(read_parameters(Path(__file__).parents[1] / PARAMETERS)) == NAMES.split(", ")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_bad_value_is_named_with_what_would_do(
 def test_the_bounds_themselves_serve(key: str, least: float, greatest: float) -> None:
     section, name = key.split(".")
     for value in (least, greatest):
-        assert getattr(getattr(read(with_value(key, value)), section), name) == value
+        assert getattr(read(with_value(key, value))[section], name) == value
 
 
 def test_messages_in_full() -> None:
@@ -142,7 +142,7 @@ def test_messages_in_full() -> None:
         "train has epochs, batch_size, learning_rate, seed, threads"
     )
     assert message(GOOD + "training: {}") == (
-        f"params.yaml: training is not a section; the sections are {SECTIONS}"
+        f"params.yaml: training is not a section; the sections are {NAMES}"
     )
     assert message(GOOD.replace("epochs: 10, ", "")) == (
         "params.yaml: train.epochs is missing; it must be a whole number from 1 to 100000"
@@ -153,7 +153,7 @@ def test_messages_in_full() -> None:
     assert message(GOOD.replace("{dataset: mnist}", "mnist")) == (
         "params.yaml: download is mnist; it must be a section with dataset"
     )
-    assert message("") == f"params.yaml: the file holds None; it must hold the sections {SECTIONS}"
+    assert message("") == f"params.yaml: the file holds null; it must hold the sections {NAMES}"
 
 
 def test_every_fault_gets_its_line() -> None:
@@ -169,7 +169,7 @@ def test_a_batch_fits_into_what_the_validation_leaves() -> None:
     assert message(text) == "params.yaml: train.batch_size is 32; it must be " + (
         "a whole number from 1 to 20"
     )
-    assert read(text.replace("batch_size: 32", "batch_size: 20")).train.batch_size == 20
+    assert read(text.replace("batch_size: 32", "batch_size: 20"))["train"].batch_size == 20
 
 
 def test_the_embedded_set_is_smaller() -> None:
@@ -180,12 +180,12 @@ def test_the_embedded_set_is_smaller() -> None:
     assert message(small.replace("batch_size: 32", "batch_size: 4001")) == (
         "params.yaml: train.batch_size is 4001; it must be a whole number from 1 to 4000"
     )
-    assert read(small.replace("batch_size: 32", "batch_size: 4000")).train.batch_size == 4000
+    assert read(small.replace("batch_size: 32", "batch_size: 4000"))["train"].batch_size == 4000
 
 
 @pytest.mark.parametrize("number", ["1e-3", "1E-3", "+1e-3", "1.0e-3", "0.1e-2", ".001", "0.001"])
 def test_a_learning_rate_may_be_written_as_scientists_do(number: str) -> None:
-    rate = read(GOOD.replace("0.001", number)).train.learning_rate
+    rate = read(GOOD.replace("0.001", number))["train"].learning_rate
     assert isinstance(rate, float)
     assert rate == 0.001
 
@@ -252,7 +252,7 @@ def test_a_strange_value_is_still_one_short_line(value: str) -> None:
 
 def test_a_key_of_two_lines_is_one_line() -> None:
     assert message(GOOD + r'"a\nb": 1') == (
-        f"params.yaml: a b is not a section; the sections are {SECTIONS}"
+        f"params.yaml: a b is not a section; the sections are {NAMES}"
     )
 
 
@@ -293,7 +293,7 @@ def good_or_explained(text: str) -> None:
         for line in str(problem).splitlines():
             assert line.startswith("params.yaml")
     else:
-        assert isinstance(parameters, Parameters)
+        assert set(parameters) == set(SECTIONS)
 
 
 @settings(deadline=None)  # they write files
@@ -328,7 +328,7 @@ def test_any_value_is_taken_as_it_is_or_refused_by_name(key: str, value: Any) ->
     except BadInput as problem:
         refused = str(problem)
     else:
-        assert getattr(getattr(parameters, section), name) == value
+        assert getattr(parameters[section], name) == value
         assert not isinstance(value, bool)
         return
     assert refused.startswith((f"params.yaml: {key}", "params.yaml: train.batch_size"))

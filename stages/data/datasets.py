@@ -6,11 +6,12 @@ Where the bytes come from is another matter: see mirrors.py.
 import hashlib
 import struct
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from stages.data.arrays import SIDE
 from stages.data.splitting import held_out
 from stages.edges.bad_input import BadInput
 
@@ -47,6 +48,9 @@ MNIST = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
+
+# By data set, which bounds how many can be held out, or be in a batch.
+TRAINING_IMAGES = {"mnist": 60_000, "mnist-5k": 4_000}
 
 MNIST_5K_TEST_IMAGES = 1_000
 MNIST_5K_SHA256 = "da9cc436cccc54605816356aa82e8fd6e02769d4e6dbdf39de551caa5dd38d2a"
@@ -97,7 +101,7 @@ def embedded_mnist_5k() -> dict[str, UInt8]:
 
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # (5000, 785)
     table = np.random.default_rng(seed=0).permutation(table)
-    x, y = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
+    x, y = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1]
     test = held_out(y, MNIST_5K_TEST_IMAGES)
     arrays = {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test]}
     if content_sha256(arrays) != MNIST_5K_SHA256:
@@ -111,22 +115,3 @@ def content_sha256(arrays: Mapping[str, UInt8]) -> str:
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def describe(name: str, arrays: Mapping[str, UInt8]) -> dict[str, Any]:
-    """What metrics/dataset.json says of a data set: its size, its balance, its identity."""
-    y_train, y_test = arrays["y_train"], arrays["y_test"]
-    return {
-        "name": name,
-        "classes": len(np.unique(y_train)),
-        "train_images": len(y_train),
-        "test_images": len(y_test),
-        "train_images_per_digit": per_digit(y_train),
-        "test_images_per_digit": per_digit(y_test),
-        "sha256": content_sha256(arrays),
-    }
-
-
-def per_digit(labels: UInt8) -> list[int]:
-    """How many there are of each digit, from 0 to 9: a list, which DVC's tables leave out."""
-    return [int(count) for count in np.bincount(labels, minlength=10)]

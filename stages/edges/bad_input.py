@@ -1,5 +1,6 @@
 """What a person gets to read when the input is wrong: one line, and exit status 1."""
 
+import argparse
 import signal
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,12 @@ def explained() -> Iterator[None]:
         die_of(signal.SIGINT)
     except Terminated:
         die_of(signal.SIGTERM)
+
+
+def no_arguments(description: str | None) -> None:
+    """Refuses arguments, which would be ignored otherwise; --help shows the description."""
+    program = getattr(sys.modules["__main__"].__spec__, "name", None)
+    argparse.ArgumentParser(f"python -m {program}", description=description).parse_args()
 
 
 def terminate(*_: object) -> None:

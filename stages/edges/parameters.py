@@ -1,19 +1,31 @@
-"""What params.yaml may hold: every key with its type and bounds."""
+"""How params.yaml is read, and how a person learns what is wrong with it.
+
+What a section may hold is said by its schema, which lives with the stage or room that reads it.
+"""
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml.constructor import ConstructorError
 
-from stages.edges.bad_input import BadInput, explained
+from stages.edges.bad_input import BadInput
 
 PARAMETERS = Path("params.yaml")
 # PyYAML lets through what a date, a number or a tag that is none raises: 2001-99-99.
 NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
-TRAINING_IMAGES = {"mnist": 60_000, "mnist-5k": 4_000}
+
+
+class Section(BaseModel):
+    """The schema of a section: `class Train` is that of `train`. A description is what would do."""
+
+    # strict: "10", 10.0 and true are no whole numbers.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 def whole_number(low: int, high: int) -> str:
@@ -24,48 +36,30 @@ def whole(low: int, high: int) -> Any:
     return Field(ge=low, le=high, description=whole_number(low, high))
 
 
-class Section(BaseModel):
-    # strict: "10", 10.0 and true are no whole numbers.
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+def read_section(schema: type[AnySection], path: Path = PARAMETERS) -> AnySection:
+    """Reads the section of params.yaml that a schema is for.
+
+    Raises:
+        BadInput: the file is missing or no YAML, or the section holds an unknown key, a wrong
+            type or a value out of bounds: a line for each, with what would do.
+    """
+    document = read_yaml(path)
+    refuse(faults(document, schema), path)
+    return schema.model_validate(document[section_name(schema)])
 
 
-class Download(Section):
-    dataset: Literal["mnist", "mnist-5k"] = Field(description="mnist or mnist-5k")
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, as DVC reads it.
 
-
-class Normalize(Section):
-    scaling: Literal["unit", "standard"] = Field(description="unit or standard")
-    validation: int = Field(ge=0, description="a whole number from 0, below the training images")
-
-
-class Model(Section):
-    hidden_units: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
-        min_length=1,
-        description=f"a list of one or more layers, each {whole_number(1, 65_536)}",
-    )
-
-
-class Train(Section):
-    epochs: int = whole(1, 100_000)
-    batch_size: int = Field(ge=1, description="a whole number from 1 to the training images")
-    learning_rate: float = Field(
-        gt=0, allow_inf_nan=False, description="a finite number greater than 0"
-    )
-    seed: int = whole(0, 2**32 - 1)
-    threads: int = whole(0, 1_024)
-
-
-class Evaluate(Section):
-    confidence: float = Field(ge=0.5, le=0.9999, description="a number from 0.5 to 0.9999")
-    worst: int = whole(1, 100)
-
-
-class Parameters(Section):
-    download: Download
-    normalize: Normalize
-    model: Model
-    train: Train
-    evaluate: Evaluate
+    Raises:
+        BadInput: the file is missing or no YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506, it is a SafeLoader
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing; git restore {path} brings it back") from None
+    except NO_YAML as problem:
+        raise BadInput(f"{path} is not valid YAML: {one_line(str(problem))}") from None
 
 
 class Loader(yaml.SafeLoader):
@@ -92,63 +86,60 @@ Loader.add_implicit_resolver(
 )
 
 
-def read_parameters(path: Path = PARAMETERS) -> Parameters:
-    """Reads params.yaml and checks all of it, the sections of other stages too.
-
-    Raises:
-        BadInput: the file is missing or no YAML, or holds an unknown key, a wrong type or
-            a value out of bounds: a line for each, with what would do.
-    """
+def faults(document: Any, schema: type[Section]) -> list[str]:
+    """What is wrong with a schema's section of a document: a line for each fault."""
+    name = section_name(schema)
+    if not isinstance(document, dict):
+        return [f"the file holds {shown(document)}; it must hold the section {name}"]
+    if name not in document:
+        return [f"{name} is missing; it must be a section with {names(schema)}"]
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506, it is a SafeLoader
-    except FileNotFoundError:
-        raise BadInput(f"{path} is missing; git restore {path} brings it back") from None
-    except NO_YAML as problem:
-        raise BadInput(f"{path} is not valid YAML: {one_line(str(problem))}") from None
-    try:
-        parameters = Parameters.model_validate(document)
+        schema.model_validate(document[name])
     except ValidationError as problem:
-        lines = [explain(error["loc"], error["type"], error["input"]) for error in problem.errors()]
-        raise BadInput("\n".join(f"{path}: {one_line(line)}" for line in lines)) from None
-
-    images = TRAINING_IMAGES[parameters.download.dataset]
-    for key, value, low, high in (
-        ("normalize.validation", parameters.normalize.validation, 0, images - 1),
-        (
-            "train.batch_size",
-            parameters.train.batch_size,
-            1,
-            images - parameters.normalize.validation,
-        ),
-    ):
-        if value > high:
-            raise BadInput(f"{path}: {key} is {value}; it must be {whole_number(low, high)}")
-    return parameters
+        return [
+            explain(schema, error["loc"], error["type"], error["input"])
+            for error in problem.errors()
+        ]
+    return []
 
 
-def explain(location: tuple[int | str, ...], kind: str, value: object) -> str:
-    """Says in a line what is wrong with the value at a location of params.yaml."""
-    key = ".".join(str(part) for part in location)
-    if not location:
-        return f"the file holds {value!r}; it must hold the sections {names(Parameters)}"
-
-    section = Parameters.model_fields.get(str(location[0]))
-    if section is None:
-        return f"{key} is not a section; the sections are {names(Parameters)}"
-    fields: type[BaseModel] = section.annotation  # type: ignore[assignment]
-    if len(location) == 1:
-        state = "is missing" if kind == "missing" else f"is {shown(value)}"
-        return f"{key} {state}; it must be a section with {names(fields)}"
-
-    field = fields.model_fields.get(str(location[1]))
-    if field is None:
-        return f"{key} is not a parameter; {location[0]} has {names(fields)}"
+def explain(
+    schema: type[Section], location: tuple[int | str, ...], kind: str, value: object
+) -> str:
+    """Says in a line what is wrong with the value at a location of a section."""
+    section = section_name(schema)
+    key = ".".join([section, *(str(part) for part in location)])
     state = "is missing" if kind == "missing" else f"is {shown(value)}"
+    if not location:
+        return f"{key} {state}; it must be a section with {names(schema)}"
+    field = schema.model_fields.get(str(location[0]))
+    if field is None:
+        return f"{key} is not a parameter; {section} has {names(schema)}"
     return f"{key} {state}; it must be {field.description}"
 
 
-def names(fields: type[BaseModel]) -> str:
-    return ", ".join(fields.model_fields)
+def check_bounds(key: str, value: int, low: int, high: int) -> None:
+    """Refuses a parameter, such as train.batch_size, that does not suit the data.
+
+    Raises:
+        BadInput: the value is not from `low` to `high`.
+    """
+    if not low <= value <= high:
+        refuse([f"{key} is {value}; it must be {whole_number(low, high)}"])
+
+
+def refuse(lines: list[str], path: Path = PARAMETERS) -> None:
+    """Raises BadInput if there are lines, with all of them."""
+    if lines:
+        raise BadInput("\n".join(f"{path}: {one_line(line)}" for line in lines))
+
+
+def section_name(schema: type[Section]) -> str:
+    return schema.__name__.lower()
+
+
+def names(schema: type[Section]) -> str:
+    return ", ".join(schema.model_fields)
 
 
 def shown(value: object) -> str:
@@ -163,9 +154,3 @@ def shown(value: object) -> str:
 
 def one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-if __name__ == "__main__":
-    # `make repro` asks this first, since DVC removes a stage's outputs before it runs the stage.
-    with explained():
-        read_parameters()

@@ -1,0 +1,64 @@
+"""Checks all of params.yaml: every section, what the data bounds, and that nothing else is there.
+
+`make` asks this before it runs the pipeline, since DVC removes the outputs of a changed stage
+before it runs the stage, and each stage checks its own sections alone. No TensorFlow.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from stages.data.datasets import TRAINING_IMAGES
+from stages.download import Download
+from stages.edges.bad_input import explained, no_arguments
+from stages.edges.parameters import (
+    PARAMETERS,
+    check_bounds,
+    faults,
+    read_yaml,
+    refuse,
+    section_name,
+    shown,
+)
+from stages.normalize import Normalize
+from stages.results.parameters import Evaluate
+from stages.training.parameters import Model, Train
+
+SECTIONS = {
+    section_name(schema): schema for schema in (Download, Normalize, Model, Train, Evaluate)
+}
+
+
+def read_parameters(path: Path = PARAMETERS) -> dict[str, Any]:
+    """Reads all of params.yaml: the sections by name.
+
+    Raises:
+        BadInput: with a line for each fault.
+    """
+    document = read_yaml(path)
+    if not isinstance(document, dict):
+        refuse(
+            [f"the file holds {shown(document)}; it must hold the sections {', '.join(SECTIONS)}"],
+            path,
+        )
+    lines = [line for schema in SECTIONS.values() for line in faults(document, schema)]
+    lines += [
+        f"{section} is not a section; the sections are {', '.join(SECTIONS)}"
+        for section in document
+        if section not in SECTIONS
+    ]
+    refuse(lines, path)
+
+    read: dict[str, Any] = {
+        name: schema.model_validate(document[name]) for name, schema in SECTIONS.items()
+    }
+    images = TRAINING_IMAGES[read["download"].dataset]
+    held_out = read["normalize"].validation
+    check_bounds("normalize.validation", held_out, 0, images - 1)
+    check_bounds("train.batch_size", read["train"].batch_size, 1, images - held_out)
+    return read
+
+
+if __name__ == "__main__":
+    with explained():
+        no_arguments(__doc__)
+        read_parameters()
