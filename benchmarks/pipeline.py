@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from stages.data.mirrors import make_mirror_absolute
+from stages.data.mirrors import make_mirrors_absolute
 
 
 class Cost(NamedTuple):
@@ -37,7 +37,7 @@ def cost(folder: Path, *command: str) -> Cost:
 
 
 def main() -> None:
-    make_mirror_absolute()
+    make_mirrors_absolute()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "clone"
         subprocess.run(["git", "clone", "--quiet", ".", folder], check=True)

@@ -16,7 +16,7 @@ from experiments.grid import STUDY, Study, Training, read_study
 from experiments.recipes import held, read, recipe
 from experiments.report import ErrorsOnTest, Reading, page, picture, width
 from experiments.tasks import carry_out, dvc, settings
-from stages.data.mirrors import make_mirror_absolute
+from stages.data.mirrors import make_mirrors_absolute
 from stages.edges.bad_input import BadInput, explained
 from stages.edges.replacing import replacing
 from stages.results.pictures import save
@@ -155,7 +155,7 @@ def name(training: Training) -> str:
 
 def prepare_data(validation: int) -> None:
     """Puts the data into DVC's cache, so that the workers do not all download it."""
-    make_mirror_absolute()
+    make_mirrors_absolute()
     with suppress(BadInput):  # of a study that was killed
         dvc("exp", "remove", PREPARATION)
     (change,) = settings({"normalize.validation": validation})

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import AfterValidator, Field
 
 from stages.data.arrays import save_arrays
-from stages.data.datasets import MNIST, TRAINING_IMAGES, decode_idx, embedded_mnist_5k
+from stages.data.datasets import DATASETS, decode_idx, embedded_mnist_5k
 from stages.data.mirrors import fetch, mirrors
 from stages.edges.bad_input import explained, no_arguments
 from stages.edges.parameters import Section, read_section
@@ -15,23 +16,28 @@ RAW = Path("data/raw")
 
 
 def known(dataset: str) -> str:
-    if dataset not in TRAINING_IMAGES:
+    if dataset not in DATASETS:
         raise ValueError("no such data set")
     return dataset
 
 
 class Download(Section):
-    dataset: Annotated[str, AfterValidator(known)] = Field(description=" or ".join(TRAINING_IMAGES))
+    dataset: Annotated[str, AfterValidator(known)] = Field(
+        description=f"one of {', '.join(DATASETS)}"
+    )
 
 
 def main() -> None:
     dataset = read_section(Download).dataset
 
-    if dataset == "mnist":
-        contents = fetch(list(MNIST.values()), mirrors())
-        arrays = {name: decode_idx(content) for name, content in zip(MNIST, contents, strict=True)}
+    files = DATASETS[dataset].files
+    if files:
+        contents = fetch(dataset, list(files.values()), mirrors(dataset))
+        images = {name: decode_idx(content) for name, content in zip(files, contents, strict=True)}
     else:
-        arrays = embedded_mnist_5k()
+        images = embedded_mnist_5k()
+    # What the labels stand for goes with the images, for the pictures and tables of all stages.
+    arrays = {**images, "classes": np.array(DATASETS[dataset].classes)}
 
     save_arrays(RAW, arrays)
     print(

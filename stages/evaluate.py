@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from stages.data.arrays import load_array, load_split
+from stages.data.arrays import load_array, load_classes, load_split
 from stages.edges.bad_input import explained, no_arguments
 from stages.edges.parameters import read_section
 from stages.edges.replacing import replacing
@@ -24,6 +24,7 @@ PLOTS = Path("plots")
 def main() -> None:
     evaluate = read_section(Evaluate)
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
+    classes = load_classes(NORMALIZED)
     history = read_history(TRAINING)
     held_out = load_array(NORMALIZED / "y_validation.npy", "uint8", ())  # (n,)
     # Without images held out, training watched the test images.
@@ -33,17 +34,17 @@ def main() -> None:
 
     probabilities = network.predict(x, batch_size=1_000, verbose=0)  # (n, 10)
     result = scores(probabilities, y, evaluate.confidence)
-    table = predictions(probabilities, y)
+    table = predictions(probabilities, y, classes)
     worst = worst_mistakes(table, evaluate.worst)
 
     with replacing(PLOTS / "predictions.csv") as partial:
         table.to_csv(partial, index=False)
-    save(confusion(confusion_counts(table)), PLOTS / "confusion.png")
-    captions = [
-        f"{row.actual} → {row.predicted}, {row.confidence:.0%}" for row in worst.itertuples()
-    ]
+    save(confusion(confusion_counts(table, classes), classes), PLOTS / "confusion.png")
+    captions = [f"{row.actual} → {row.predicted}" for row in worst.itertuples()]
     mistakes = int((table["actual"] != table["predicted"]).sum())
     title = f"{len(worst)} of {mistakes} mistakes, the surest first: actual → predicted"
+    if mistakes:
+        title += f"\neach with {worst['confidence'].min():.2%} or more"
     save(digits(x[worst.index], captions, title), PLOTS / "mistakes.png")
     save(learning_curves(history, watched), PLOTS / "learning_curves.png")
     # Last: where the metrics are new, the pictures are.

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from stages.data.arrays import load_split, save_arrays
+from stages.data.arrays import load_classes, load_split, save_arrays
 from stages.data.scaling import Scaling
 from stages.data.splitting import held_out
 from stages.edges.bad_input import explained, no_arguments
@@ -27,6 +27,7 @@ def main() -> None:
     normalize = read_section(Normalize)
     x, y = load_split(RAW, "train", "uint8")  # (n, 28, 28), (n,)
     x_test, y_test = load_split(RAW, "test", "uint8")
+    classes = load_classes(RAW)
 
     check_bounds("normalize.validation", normalize.validation, 0, len(y) - 1)
     validation = held_out(y, normalize.validation)
@@ -36,6 +37,7 @@ def main() -> None:
     save_arrays(
         NORMALIZED,
         {
+            "classes": np.array(classes),  # (10,)
             "scaling": np.array(scaling),  # (2,): offset and divisor
             "x_train": scaling(x_train),
             "y_train": y_train,
@@ -45,8 +47,8 @@ def main() -> None:
             "y_test": y_test,
         },
     )
-    first = digits(x_train[:25], [str(label) for label in y_train[:25]], "First training digits")
-    save(first, SAMPLES)
+    captions = [classes[label] for label in y_train[:25]]
+    save(digits(x_train[:25], captions, "First training images"), SAMPLES)
     print(
         f"{len(y_train):,} images to train, {validation.sum():,} held out, {len(y_test):,} to test"
     )

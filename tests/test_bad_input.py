@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.data.datasets import DATASETS
 from tests.project import TUTORIAL, set_parameters
 
 PROJECT = Path(__file__).parents[1]
@@ -166,7 +167,7 @@ def test_a_stage_on_a_full_disk(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "section", "key", "value", "what_would_do"),
     [
-        ("download", "download", "dataset", "cifar", "mnist or mnist-5k"),
+        ("download", "download", "dataset", "cifar", f"one of {', '.join(DATASETS)}"),
         ("normalize", "normalize", "scaling", "none", "unit or standard"),
     ],
 )

@@ -25,16 +25,18 @@ import numpy as np
 import pytest
 
 from stages.data import mirrors as module
-from stages.data.datasets import MNIST, PinnedFile
-from stages.data.mirrors import PUBLIC_MIRRORS, fetch, mirrors
+from stages.data.datasets import DATASETS, MNIST, PinnedFile
+from stages.data.mirrors import fetch, mirrors
 from stages.edges.bad_input import BadInput
 from tests.project import TUTORIAL, set_parameters
 
+PUBLIC = DATASETS["mnist"].mirrors
 PROJECT = Path(__file__).parents[1]
 # Noise, so that zipped it is as large, and arrives in several chunks.
 CONTENT = np.random.default_rng(0).bytes(200_000)
 ZIPPED = gzip.compress(CONTENT)
 FILE = PinnedFile("noise", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+AS_SERVED = FILE._replace(sha256=hashlib.sha256(ZIPPED).hexdigest(), of_gz=True)
 OTHER = PinnedFile("letters", 3, hashlib.sha256(b"abc").hexdigest())
 # Ever the same block of a gzip file of zeros: 1 MB in about 1 kB, as often as one likes.
 packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
@@ -315,14 +317,14 @@ def in_vain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InVain]:
     "behaviour", ["good", "labelled", "chunked", "without_length", "redirected"]
 )
 def test_ways_to_serve_a_file(server: Server, behaviour: str) -> None:
-    assert fetch([FILE], [server.mirror(behaviour)]) == [CONTENT]
+    assert fetch("mnist", [FILE], [server.mirror(behaviour)]) == [CONTENT]
 
 
 @pytest.mark.parametrize(("behaviour", "attempts"), [("recovering", 3), ("resetting_once", 2)])
 def test_a_mirror_that_recovers_is_asked_again(
     server: Server, behaviour: str, attempts: int
 ) -> None:
-    assert fetch([FILE], [server.mirror(behaviour)]) == [CONTENT]
+    assert fetch("mnist", [FILE], [server.mirror(behaviour)]) == [CONTENT]
     assert len(server.requests) == attempts
 
 
@@ -349,7 +351,7 @@ def test_a_bad_mirror_is_named_and_the_next_one_serves(
     server: Server, behaviour: str, reason: str, attempts: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = server.mirror(behaviour)
-    assert fetch([FILE], [bad, server.mirror("good")]) == [CONTENT]
+    assert fetch("mnist", [FILE], [bad, server.mirror("good")]) == [CONTENT]
     assert Counter(server.requests) == {f"/{behaviour}/noise.gz": attempts, "/good/noise.gz": 1}
     refused, fetched = capsys.readouterr().err.splitlines()
     assert re.fullmatch(f"{re.escape(bad)}/noise.gz: {reason}", refused)
@@ -362,13 +364,13 @@ def test_a_mirror_that_stops_answering_is_named_and_the_next_one_serves(
     server: Server, behaviour: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = server.mirror(behaviour)
-    assert fetch([FILE], [bad, server.mirror("good")]) == [CONTENT]
+    assert fetch("mnist", [FILE], [bad, server.mirror("good")]) == [CONTENT]
     assert server.requests[:5] == 4 * [f"/{behaviour}/noise.gz"] + ["/good/noise.gz"]
     assert f"{bad}/noise.gz: no answer in time" in capsys.readouterr().err.splitlines()
 
 
 def test_a_mirror_that_resets_is_left(server: Server) -> None:
-    assert fetch([FILE], [server.mirror("resetting"), server.mirror("good")]) == [CONTENT]
+    assert fetch("mnist", [FILE], [server.mirror("resetting"), server.mirror("good")]) == [CONTENT]
     # aiohttp has a second attempt of its own.
     assert 4 <= server.requests.count("/resetting/noise.gz") <= 8
 
@@ -377,7 +379,7 @@ def test_a_redirect_that_goes_round_is_left(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = server.mirror("going_round")
-    assert fetch([FILE], [bad, server.mirror("good")]) == [CONTENT]
+    assert fetch("mnist", [FILE], [bad, server.mirror("good")]) == [CONTENT]
     assert 1 < server.requests.count("/going_round/noise.gz") <= 12
     assert f"{bad}/noise.gz: too many redirects" in capsys.readouterr().err.splitlines()
 
@@ -387,7 +389,7 @@ def test_what_does_not_end_is_cut_off(server: Server, behaviour: str) -> None:
     tracemalloc.start()
     started = time.monotonic()
     with pytest.raises(BadInput, match="larger than the 200,000 bytes it may be"):
-        fetch([FILE], [server.mirror(behaviour)])
+        fetch("mnist", [FILE], [server.mirror(behaviour)])
     seconds = time.monotonic() - started
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -402,13 +404,13 @@ def test_a_bomb_in_a_directory_is_cut_off(folder: Path) -> None:
     (folder / "noise.gz").write_bytes(BOMB_START + 20_000 * BOMB_BLOCK)  # 20 GB
     started = time.monotonic()
     with pytest.raises(BadInput, match="larger than the 200,000 bytes it may be"):
-        fetch([FILE], [str(folder)])
+        fetch("mnist", [FILE], [str(folder)])
     assert time.monotonic() - started < 5
 
 
 def test_a_mirror_that_failed_is_asked_last_for_the_other_files(server: Server) -> None:
     bad, good = server.mirror("missing"), server.mirror("good")
-    assert fetch([FILE, OTHER, FILE], [bad, good]) == [CONTENT, b"abc", CONTENT]
+    assert fetch("mnist", [FILE, OTHER, FILE], [bad, good]) == [CONTENT, b"abc", CONTENT]
     assert server.requests == [
         "/missing/noise.gz",
         "/good/noise.gz",
@@ -419,16 +421,16 @@ def test_a_mirror_that_failed_is_asked_last_for_the_other_files(server: Server) 
 
 def test_files_may_come_from_different_mirrors(server: Server, folder: Path) -> None:
     # The directory has no letters.gz.
-    assert fetch([FILE, OTHER], [str(folder), server.mirror("good")]) == [CONTENT, b"abc"]
+    assert fetch("mnist", [FILE, OTHER], [str(folder), server.mirror("good")]) == [CONTENT, b"abc"]
     assert server.requests == ["/good/letters.gz"]
 
 
 def test_ones_own_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert mirrors() == list(PUBLIC_MIRRORS)
+    assert mirrors("mnist") == list(PUBLIC)
     monkeypatch.setenv("MNIST_MIRROR", "/a/folder")
-    assert mirrors() == ["/a/folder", *PUBLIC_MIRRORS]
+    assert mirrors("mnist") == ["/a/folder", *PUBLIC]
     monkeypatch.setenv("MNIST_MIRROR", "")
-    assert mirrors() == list(PUBLIC_MIRRORS)
+    assert mirrors("mnist") == list(PUBLIC)
 
 
 def as_path(folder: Path) -> str:
@@ -455,7 +457,7 @@ def as_url_with_host(folder: Path) -> str:
     "written", [as_path, as_path_with_slash, as_relative_path, as_url, as_url_with_host]
 )
 def test_a_directory_however_it_is_written(folder: Path, written: Callable[[Path], str]) -> None:
-    assert fetch([FILE], [written(folder)]) == [CONTENT]
+    assert fetch("mnist", [FILE], [written(folder)]) == [CONTENT]
 
 
 @pytest.mark.parametrize(
@@ -474,7 +476,7 @@ def test_a_directory_however_it_is_written(folder: Path, written: Callable[[Path
 )
 def test_a_mirror_that_is_none_has_its_reason(mirror: str, reason: str) -> None:
     with pytest.raises(BadInput) as problem:
-        fetch([FILE], [mirror])
+        fetch("mnist", [FILE], [mirror])
     line = str(problem.value).splitlines()[1]
     assert line.startswith(f"  {mirror}: ")
     assert re.fullmatch(reason, line.removeprefix(f"  {mirror}: "))
@@ -483,9 +485,9 @@ def test_a_mirror_that_is_none_has_its_reason(mirror: str, reason: str) -> None:
 def test_where_no_mirror_serves_each_is_named_and_then_the_ways_on(server: Server) -> None:
     bad, closed = server.mirror("page"), f"http://127.0.0.1:{closed_port()}"
     with pytest.raises(BadInput) as problem:
-        fetch([FILE], [bad, closed, "/no/such/folder"])
+        fetch("mnist", [FILE], [bad, closed, "/no/such/folder"])
     first, *reasons, last = str(problem.value).splitlines()
-    assert first == "MNIST cannot be downloaded: no mirror has noise.gz as it should be."
+    assert first == "mnist cannot be downloaded: no mirror has noise.gz as it should be."
     assert reasons[0] == f"  {bad}: not a gzip file, or a damaged one"
     assert reasons[1].startswith(f"  {closed}: Cannot connect to host 127.0.0.1:")
     assert reasons[2:] == ["  /no/such/folder: not found"]
@@ -498,7 +500,7 @@ def test_where_no_mirror_serves_each_is_named_and_then_the_ways_on(server: Serve
 def test_patience_has_an_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.45)
     with pytest.raises(BadInput, match="no answer in time"):
-        fetch([FILE], [server.mirror("silent")])
+        fetch("mnist", [FILE], [server.mirror("silent")])
     # 0.3 s, again 0.3 s, and then no more.
     assert len(server.requests) == 2
 
@@ -521,7 +523,7 @@ def test_the_stage_killed_half_way(server: Server, tmp_path: Path) -> None:
 
     set_parameters(project, {"download": {"dataset": "mnist-5k"}})
     subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=60)
-    names = {"x_train", "y_train", "x_test", "y_test"}
+    names = {"x_train", "y_train", "x_test", "y_test", "classes"}
     assert set(outputs(project)) == {
         *(f"data/raw/{name}.npy" for name in names),
         "data/raw/SHA256SUMS",
@@ -537,9 +539,24 @@ def test_the_stage_without_any_mirror(in_vain: InVain) -> None:
     assert in_vain.process.returncode == 1
     assert said == ""
     assert "Traceback" not in complained
-    message = complained[complained.index("MNIST cannot be downloaded: ") :].splitlines()
+    message = complained[complained.index("mnist cannot be downloaded: ") :].splitlines()
     assert len(message) == 5
-    for line, mirror in zip(message[1:4], (in_vain.mirror, *PUBLIC_MIRRORS), strict=True):
+    for line, mirror in zip(message[1:4], (in_vain.mirror, *PUBLIC), strict=True):
         assert line.startswith(f"  {mirror}: Cannot connect to host 127.0.0.1:")
     assert message[4].endswith("or go without: make quickstart")
     assert outputs(in_vain.project) == OLD
+
+
+def test_a_file_may_be_pinned_as_it_is_served(server: Server, tmp_path: Path) -> None:
+    (tmp_path / f"{FILE.name}.gz").write_bytes(gzip.compress(CONTENT, compresslevel=1))
+    assert fetch("fashion-mnist", [FILE], [str(tmp_path)]) == [CONTENT]
+    with pytest.raises(BadInput, match="its content is not the one pinned"):
+        fetch("fashion-mnist", [AS_SERVED], [str(tmp_path)])
+    assert fetch("fashion-mnist", [AS_SERVED], [str(tmp_path), server.mirror("good")]) == [CONTENT]
+
+
+def test_every_data_set_has_a_mirror_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNIST_MIRROR", raising=False)
+    monkeypatch.setenv("FASHION_MNIST_MIRROR", "/a/folder")
+    assert mirrors("mnist") == list(PUBLIC)
+    assert mirrors("fashion-mnist") == ["/a/folder", *DATASETS["fashion-mnist"].mirrors]

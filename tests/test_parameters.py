@@ -7,6 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.data.datasets import DATASETS
 from stages.edges.bad_input import BadInput
 from stages.edges.parameters import PARAMETERS, shown
 from tools.parameters import SECTIONS, read_parameters
@@ -56,9 +57,9 @@ def test_the_projects_own_file_is_good() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "what_would_do"),
     [
-        ("download.dataset", "cifar", "mnist or mnist-5k"),
-        ("download.dataset", None, "mnist or mnist-5k"),
-        ("download.dataset", ["mnist"], "mnist or mnist-5k"),
+        ("download.dataset", "cifar", f"one of {', '.join(DATASETS)}"),
+        ("download.dataset", None, f"one of {', '.join(DATASETS)}"),
+        ("download.dataset", ["mnist"], f"one of {', '.join(DATASETS)}"),
         ("normalize.scaling", True, "unit or standard"),
         ("normalize.scaling", "Unit", "unit or standard"),
         ("normalize.validation", -1, "a whole number from 0, below the training images"),

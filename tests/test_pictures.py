@@ -30,8 +30,8 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "one digit": lambda: digits(IMAGES[:1], ["1"]),
     "no digits": lambda: digits(IMAGES[:0], [], "0 of 0 mistakes"),
     "a black digit": lambda: digits(np.zeros((1, 28, 28)), ["0"]),
-    "confusion": lambda: confusion(COUNTS),
-    "no confusion": lambda: confusion(np.diag(np.diag(COUNTS))),
+    "confusion": lambda: confusion(COUNTS, "0123456789"),
+    "no confusion": lambda: confusion(np.diag(np.diag(COUNTS)), "0123456789"),
     "curves": lambda: learning_curves(curves(5), "test"),
     "one epoch": lambda: learning_curves(curves(1), "validation"),
 }
@@ -138,7 +138,7 @@ def test_confusion_writes_every_count_at_its_place() -> None:
     assert written[(1, 7)].get_color() == "black"
     assert axes.get_title() == "15 mistakes in 10,015 test images"
     assert np.max(np.asarray(axes.images[0].get_array())) == 12  # the diagonal has no colour
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted digit", "actual digit")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "actual")
 
 
 def test_no_confusion_is_said_so() -> None:

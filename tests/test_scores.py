@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from stages.results.scores import confusion_counts, predictions, scores, worst_mistakes
 
+DIGITS = list("0123456789")
+
 
 def certain(digits: list[int]) -> Any:
     """Probabilities of 1 for these digits."""
@@ -85,7 +87,7 @@ def test_predictions() -> None:
     probabilities = np.zeros((2, 10), np.float32)
     probabilities[0, 7] = 0.123456
     probabilities[1, [2, 5]] = 0.5  # a tie goes to the first
-    table = predictions(probabilities, np.array([7, 5], np.uint8))
+    table = predictions(probabilities, np.array([7, 5], np.uint8), DIGITS)
     assert table.to_csv(index=False).splitlines() == [
         "actual,predicted,confidence",
         "7,7,0.1235",
@@ -94,8 +96,8 @@ def test_predictions() -> None:
 
 
 def test_confusion_counts_the_digit_by_what_it_was_taken_for() -> None:
-    table = predictions(certain([3, 3, 5, 9]), np.array([3, 3, 3, 0], np.uint8))
-    counts = confusion_counts(table)
+    table = predictions(certain([3, 3, 5, 9]), np.array([3, 3, 3, 0], np.uint8), DIGITS)
+    counts = confusion_counts(table, DIGITS)
     assert counts.shape == (10, 10)
     assert {place: int(counts[place]) for place in zip(*counts.nonzero(), strict=True)} == {
         (3, 3): 2,
@@ -109,17 +111,17 @@ def test_the_worst_mistakes_are_the_surest_in_the_order_of_images() -> None:
     probabilities = (
         certain([1, 0, 2, 3, 4, 5]) * np.array([[0.6, 1, 0.9, 0.6, 0.9, 0.7]], np.float32).T
     )
-    table = predictions(probabilities, labels)
+    table = predictions(probabilities, labels, DIGITS)
     assert worst_mistakes(table, 100).index.tolist() == [2, 4, 5, 0, 3]
     assert worst_mistakes(table, 2).index.tolist() == [2, 4]
     # NumPy's quick sort keeps the order of few rows only.
     confidences = np.random.default_rng(0).choice([0.5, 0.7, 0.9], 1_000)
     probabilities = certain([1] * 1_000) * confidences[:, None]
-    many = predictions(probabilities.astype(np.float32), np.zeros(1_000, np.uint8))
+    many = predictions(probabilities.astype(np.float32), np.zeros(1_000, np.uint8), DIGITS)
     expected = sorted(range(1_000), key=lambda place: -confidences[place])
     assert worst_mistakes(many, 100).index.tolist() == expected[:100]
 
 
 def test_no_mistakes_have_no_worst() -> None:
-    table = predictions(certain([1, 2]), np.array([1, 2], np.uint8))
+    table = predictions(certain([1, 2]), np.array([1, 2], np.uint8), DIGITS)
     assert len(worst_mistakes(table, 25)) == 0

@@ -133,7 +133,7 @@ def test_results_count_only_beside_their_own_lock(
 
     lock = project.read("dvc.lock")
     for branch, text in (
-        ("others", lock.replace("train.seed: 42", "train.seed: 7")),
+        ("others", lock.replace("seed: 42", "seed: 7")),
         ("broken", "<<<<<<< HEAD\n"),
         ("half", lock[: len(lock) // 2]),
     ):

@@ -7,7 +7,7 @@ before it runs the stage, and each stage checks its own sections alone. No Tenso
 from pathlib import Path
 from typing import Any
 
-from stages.data.datasets import TRAINING_IMAGES
+from stages.data.datasets import DATASETS
 from stages.download import Download
 from stages.edges.bad_input import explained, no_arguments
 from stages.edges.parameters import (
@@ -51,7 +51,7 @@ def read_parameters(path: Path = PARAMETERS) -> dict[str, Any]:
     read: dict[str, Any] = {
         name: schema.model_validate(document[name]) for name, schema in SECTIONS.items()
     }
-    images = TRAINING_IMAGES[read["download"].dataset]
+    images = DATASETS[read["download"].dataset].training_images
     held_out = read["normalize"].validation
     check_bounds("normalize.validation", held_out, 0, images - 1)
     check_bounds("train.batch_size", read["train"].batch_size, 1, images - held_out)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from stages.data.mirrors import make_mirror_absolute
+from stages.data.mirrors import make_mirrors_absolute
 from stages.edges.bad_input import explained
 
 METRICS = "metrics/evaluate.json"
@@ -50,7 +50,7 @@ def judgement(committed: dict[str, Any], again: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    make_mirror_absolute()
+    make_mirrors_absolute()
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "clone"
         run = subprocess.run(["git", "clone", "--quiet", ".", clone], check=False)

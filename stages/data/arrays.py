@@ -61,6 +61,19 @@ def load_split(folder: Path, split: str, dtype: npt.DTypeLike) -> tuple[Array, A
     return x, np.array(y)
 
 
+def load_classes(folder: Path) -> list[str]:
+    """Reads what the labels of a folder written by `save_arrays` stand for.
+
+    Raises:
+        BadInput: as `load_array`, or there are not as many as there are classes.
+    """
+    path = folder / "classes.npy"
+    classes: list[str] = load_array(path, np.str_, ()).tolist()
+    if len(classes) != CLASSES:
+        raise damaged(path, f"names {len(classes)} classes, not {CLASSES}")
+    return classes
+
+
 def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) -> Array:
     """Memory-maps one array of n items, and checks its checksum and its items' type and shape.
 
@@ -77,7 +90,9 @@ def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) ->
     except UNREADABLE as problem:
         raise damaged(path, f"cannot be read ({problem})") from None
     expected = f"{np.dtype(dtype)} of shape {('n', *item_shape)}".replace("'", "")
-    if array.dtype != dtype or array.ndim == 0 or array.shape[1:] != item_shape:
+    # issubdtype, as texts may be of any length.
+    same = np.issubdtype(array.dtype, dtype) and array.dtype.isnative
+    if not same or array.ndim == 0 or array.shape[1:] != item_shape:
         raise damaged(path, f"holds {array.dtype} of shape {array.shape}, not {expected}")
     if checksums(path.parent / SUMS).get(path.name) != sha256(path):
         raise damaged(path, f"is not what was saved: its SHA-256 is not the one in {SUMS}")

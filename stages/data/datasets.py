@@ -1,6 +1,6 @@
-"""What the data sets are: the content that counts as MNIST and as mnist-5k, pinned.
+"""What the data sets are: an entry for each in DATASETS, from which all else follows.
 
-Where the bytes come from is another matter: see mirrors.py.
+The content is pinned; who has it is another matter: see mirrors.py.
 """
 
 import hashlib
@@ -19,11 +19,34 @@ UInt8 = npt.NDArray[np.uint8]
 
 
 class PinnedFile(NamedTuple):
-    """A file of which the uncompressed content is known; `size` is in bytes."""
+    """A file that mirrors serve gzipped, as `name`.gz, and what it must hold.
+
+    Attributes:
+        size: of the uncompressed content, in bytes.
+        sha256: of the uncompressed content, or, where only that is published, of the .gz.
+        of_gz: which of the two; as a content may be gzipped anew, the content's is the better.
+    """
 
     name: str
     size: int
     sha256: str
+    of_gz: bool = False
+
+
+class DataSet(NamedTuple):
+    """A data set of images of 28×28 pixels in ten classes.
+
+    Attributes:
+        training_images: how many; they bound what can be held out, or be in a batch.
+        classes: what its labels 0 to 9 stand for.
+        files: in MNIST's format, by the array that each holds; none: it comes with the packages.
+        mirrors: public addresses of folders that hold the files.
+    """
+
+    training_images: int
+    classes: tuple[str, ...]
+    files: Mapping[str, PinnedFile] = {}
+    mirrors: tuple[str, ...] = ()
 
 
 MNIST = {
@@ -49,8 +72,59 @@ MNIST = {
     ),
 }
 
-# By data set, which bounds how many can be held out, or be in a batch.
-TRAINING_IMAGES = {"mnist": 60_000, "mnist-5k": 4_000}
+# By X. Xiao, K. Rasul and R. Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking
+# machine learning algorithms", arXiv:1708.07747 (2017). Of the same form and size as MNIST.
+FASHION_MNIST = {
+    "x_train": PinnedFile(
+        "train-images-idx3-ubyte",
+        47_040_016,
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        of_gz=True,
+    ),
+    "y_train": PinnedFile(
+        "train-labels-idx1-ubyte",
+        60_008,
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        of_gz=True,
+    ),
+    "x_test": PinnedFile(
+        "t10k-images-idx3-ubyte",
+        7_840_016,
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        of_gz=True,
+    ),
+    "y_test": PinnedFile(
+        "t10k-labels-idx1-ubyte",
+        10_008,
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        of_gz=True,
+    ),
+}
+
+DIGITS = tuple("0123456789")
+GARMENTS = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+DATASETS = {
+    "mnist": DataSet(
+        60_000,
+        DIGITS,
+        MNIST,
+        (
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        ),
+    ),
+    "mnist-5k": DataSet(4_000, DIGITS),
+    "fashion-mnist": DataSet(
+        60_000,
+        GARMENTS,
+        FASHION_MNIST,
+        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    ),
+}
 
 MNIST_5K_TEST_IMAGES = 1_000
 MNIST_5K_SHA256 = "da9cc436cccc54605816356aa82e8fd6e02769d4e6dbdf39de551caa5dd38d2a"

@@ -1,6 +1,6 @@
-"""Where MNIST's bytes come from: mirrors, tried in turn, none of them trusted.
+"""Where the bytes of a data set come from: mirrors, tried in turn, none of them trusted.
 
-What counts as MNIST is pinned in datasets.py; a copy that differs from it is refused.
+What counts is pinned in datasets.py; a copy that differs from it is refused.
 """
 
 import hashlib
@@ -18,14 +18,10 @@ from urllib.request import url2pathname
 import aiohttp
 import fsspec
 
-from stages.data.datasets import PinnedFile
+from stages.data.datasets import DATASETS, PinnedFile
 from stages.edges.bad_input import BadInput
 from stages.edges.progress import Progress
 
-PUBLIC_MIRRORS = (
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-)
 # Seconds. A mirror that never answers costs at most PATIENCE and one more attempt, so three of
 # them are given up within a minute.
 TIMEOUT = aiohttp.ClientTimeout(total=600, connect=4, sock_connect=4, sock_read=5)
@@ -43,12 +39,14 @@ class Unzipped(io.RawIOBase):
     def __init__(self, limit: int, progress: Progress) -> None:
         self.content = bytearray()
         self.received = 0
+        self.gz_sha256 = hashlib.sha256()
         self.unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # | 16: gzip
         self.limit = limit
         self.progress = progress
 
     def write(self, chunk: bytes) -> int:  # type: ignore[override]
         self.received += len(chunk)
+        self.gz_sha256.update(chunk)
         # A byte more than may come, to tell that there is more.
         piece = self.unzip.decompress(chunk, self.limit + 1 - len(self.content))
         self.content += piece
@@ -59,23 +57,30 @@ class Unzipped(io.RawIOBase):
         return len(chunk)
 
 
-def mirrors() -> list[str]:
-    """The mirrors in the order to try: MNIST_MIRROR where it is set, then the public ones."""
-    own = os.environ.get("MNIST_MIRROR")
-    return [own, *PUBLIC_MIRRORS] if own else list(PUBLIC_MIRRORS)
+def variable(dataset: str) -> str:
+    """The environment variable that names a mirror of one's own: MNIST_MIRROR for mnist."""
+    return f"{dataset.upper().replace('-', '_')}_MIRROR"
 
 
-def make_mirror_absolute() -> None:
-    """Lets processes in other folders find a MNIST_MIRROR that is given as a relative path."""
-    own = os.environ.get("MNIST_MIRROR")
-    if own and Path(own).is_dir():
-        os.environ["MNIST_MIRROR"] = str(Path(own).resolve())
+def mirrors(dataset: str) -> list[str]:
+    """The mirrors in the order to try: one's own where it is set, then the public ones."""
+    own = os.environ.get(variable(dataset))
+    return [*([own] if own else []), *DATASETS[dataset].mirrors]
 
 
-def fetch(files: Sequence[PinnedFile], mirrors: Sequence[str]) -> list[bytes]:
+def make_mirrors_absolute() -> None:
+    """Lets processes in other folders find a mirror that is given as a relative path."""
+    for name in map(variable, DATASETS):
+        own = os.environ.get(name)
+        if own and Path(own).is_dir():
+            os.environ[name] = str(Path(own).resolve())
+
+
+def fetch(dataset: str, files: Sequence[PinnedFile], mirrors: Sequence[str]) -> list[bytes]:
     """Fetches files, each from the first mirror that has it as it is pinned.
 
     Args:
+        dataset: its name, as in DATASETS, for people to read.
         files: what to fetch; a mirror holds each gzipped, as `name`.gz.
         mirrors: directories, or file:, http: or https: URLs.
 
@@ -87,7 +92,7 @@ def fetch(files: Sequence[PinnedFile], mirrors: Sequence[str]) -> list[bytes]:
     """
     contents = []
     order = list(mirrors)
-    with Progress("MNIST", sum(file.size for file in files), "B") as progress:
+    with Progress(dataset, sum(file.size for file in files), "B") as progress:
         for file in files:
             reasons = {}
             for mirror in list(order):
@@ -103,9 +108,10 @@ def fetch(files: Sequence[PinnedFile], mirrors: Sequence[str]) -> list[bytes]:
                     order.append(mirror)
             else:
                 raise BadInput(
-                    f"MNIST cannot be downloaded: no mirror has {file.name}.gz as it should be.\n"
+                    f"{dataset} cannot be downloaded: "
+                    f"no mirror has {file.name}.gz as it should be.\n"
                     + "".join(f"  {mirror}: {reasons[mirror]}\n" for mirror in mirrors)
-                    + "Set MNIST_MIRROR to a directory or URL with the four files, "
+                    + f"Set {variable(dataset)} to a directory or URL with the four files, "
                     "or go without: make quickstart"
                 )
     return contents
@@ -171,6 +177,7 @@ def checked(sink: Unzipped, file: PinnedFile) -> bytes:
     """The content of a file that has arrived, if it is what is pinned; else raises Refused."""
     if not sink.unzip.eof:
         raise Refused(f"ends early, after {len(sink.content):,} of {file.size:,} bytes")
-    if len(sink.content) != file.size or hashlib.sha256(sink.content).hexdigest() != file.sha256:
+    digest = sink.gz_sha256 if file.of_gz else hashlib.sha256(sink.content)
+    if len(sink.content) != file.size or digest.hexdigest() != file.sha256:
         raise Refused("its content is not the one pinned in stages/data/datasets.py")
     return bytes(sink.content)

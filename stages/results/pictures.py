@@ -48,7 +48,8 @@ def digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
         row, column = divmod(place, columns)
         left, top = 110 * column + 13, 118 * row + 26
         axes.imshow(image, cmap="gray_r", extent=(left, left + 84, top + 84, top))  # 3 * 28
-        axes.text(left + 42, top - 4, caption, ha="center")
+        size = min(10, 160 / max(1, len(caption)))  # 15 letters of 10 points are as wide as it
+        axes.text(left + 42, top - 4, caption, ha="center", fontsize=size)
     axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
 
@@ -74,12 +75,13 @@ def beside(originals: Sequence[Array], images: Sequence[Array], captions: Sequen
     return figure
 
 
-def confusion(counts: Array) -> Figure:
+def confusion(counts: Array, classes: Sequence[str]) -> Figure:
     """Draws a confusion matrix in which the mistakes can be told apart.
 
     Args:
-        counts: whole numbers of shape (10, 10); counts[i, j] images of the digit i were taken
+        counts: whole numbers of shape (10, 10); counts[i, j] images of the class i were taken
             for a j. The diagonal, two orders of magnitude above the rest, gets no colour.
+        classes: their names.
     """
     mistakes = counts * (1 - np.eye(len(counts), dtype=int))
     figure = Figure(figsize=(6.4, 6), layout="constrained")
@@ -98,7 +100,10 @@ def confusion(counts: Array) -> Figure:
             weight="bold" if right else "normal",
         )
     ticks = range(len(counts))
-    axes.set(xticks=ticks, yticks=ticks, xlabel="predicted digit", ylabel="actual digit")
+    long = max(map(len, classes)) > 3
+    axes.set_xticks(ticks, classes, rotation=45 if long else 0, ha="right" if long else "center")
+    axes.set_yticks(ticks, classes)
+    axes.set(xlabel="predicted", ylabel="actual")
     axes.set_title(f"{mistakes.sum():,} mistakes in {counts.sum():,} test images")
     return figure
 

@@ -5,8 +5,6 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binomtest
 
-from stages.data.arrays import CLASSES
-
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
 
@@ -36,22 +34,22 @@ def scores(probabilities: Floats, labels: Labels, confidence: float) -> dict[str
     }
 
 
-def predictions(probabilities: Floats, labels: Labels) -> pd.DataFrame:
-    """A row for each image: its digit, the digit it was taken for, and how surely (0 to 1)."""
+def predictions(probabilities: Floats, labels: Labels, classes: list[str]) -> pd.DataFrame:
+    """A row for each image: its class, the class it was taken for, and how surely (0 to 1)."""
+    names = np.array(classes)
     return pd.DataFrame(
         {
-            "actual": labels,
-            "predicted": probabilities.argmax(axis=1),
+            "actual": names[labels],
+            "predicted": names[probabilities.argmax(axis=1)],
             "confidence": probabilities.max(axis=1).astype(np.float64).round(4),
         }
     )
 
 
-def confusion_counts(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Counts of shape (10, 10): [i, j] images of the digit i were taken for a j."""
-    counts = np.zeros((CLASSES, CLASSES), dtype=np.int64)
-    np.add.at(counts, (table["actual"], table["predicted"]), 1)
-    return counts
+def confusion_counts(table: pd.DataFrame, classes: list[str]) -> npt.NDArray[np.int64]:
+    """Counts of shape (10, 10): [i, j] images of the class i were taken for a j."""
+    counts = pd.crosstab(table["actual"], table["predicted"])
+    return counts.reindex(index=classes, columns=classes, fill_value=0).to_numpy(np.int64)
 
 
 def worst_mistakes(table: pd.DataFrame, most: int) -> pd.DataFrame:
