@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -130,12 +129,12 @@ def test_killed_at_any_time_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     code = """
 import itertools, pathlib, sys
 from stages.edges.replacing import replacing
-print(flush=True)
 for n in itertools.count():
     with replacing(pathlib.Path(sys.argv[1])) as partial:
         partial.mkdir()
         for name in range(20):
             (partial / str(name)).write_text(str(n) * 10_000)
+    print(flush=True)
 """
     path = tmp_path / "folder"
     seen = 0
@@ -144,8 +143,8 @@ for n in itertools.count():
             [sys.executable, "-c", code, str(path)], cwd=PROJECT, stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(0.01 + 0.0017 * attempt)
+            for _ in range(1 + attempt):  # folders that it has written
+                process.stdout.readline()
             process.kill()
         assert process.returncode == -signal.SIGKILL
         if path.exists():
