@@ -28,6 +28,7 @@ quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no download
 
 repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
 	@python -m tools.parameters
+	@python -m tools.leftovers
 	dvc repro
 	@dvc metrics show metrics/evaluate.json
 

@@ -1,39 +1,30 @@
 """The whole pipeline on the embedded digits, as a DVC experiment: the workspace stays as it is."""
 
-import io
 import json
 import shutil
-import subprocess
 import sys
-import tarfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from experiments.recipes import git
-from stages.edges.bad_input import Terminated, explained
+from stages.edges.bad_input import explained, no_arguments
+from stages.edges.replacing import replacing
+from tools.elsewhere import run, workspace_copy
+from tools.leftovers import name_leftovers
+from tools.parameters import read_parameters
 
 NAME = "quickstart"
 PICTURES = Path("quickstart")
 
 
 def main() -> None:
-    experiments = git("for-each-ref", "--format=%(refname)", f"refs/exps/**/{NAME}").split()
-    for experiment in experiments:
-        git("update-ref", "-d", experiment)
-    # Its stages come from the cache where they have run before.
-    if run("dvc", "exp", "run", "--temp", "--name", NAME, "-S", "download.dataset=mnist-5k"):
-        sys.exit("quickstart: the experiment has failed; what is above says why")
-
-    (experiment,) = git("for-each-ref", "--format=%(refname)", f"refs/exps/**/{NAME}").split()
-    outputs = subprocess.run(
-        ["git", "archive", experiment, "metrics", "plots"], check=True, capture_output=True
-    ).stdout
-    shutil.rmtree(PICTURES, ignore_errors=True)
-    with tarfile.open(fileobj=io.BytesIO(outputs)) as archive:
-        archive.extractall(PICTURES, filter="data")
+    read_parameters()
+    name_leftovers()
+    with workspace_copy(NAME) as clone:
+        # Its stages come from the cache where they have run before.
+        experiment = (sys.executable, "-m", "tools.experiment", NAME)
+        if run(*experiment, "download.dataset=mnist-5k", folder=clone):
+            sys.exit("quickstart: the experiment has failed; what is above says why")
+        keep(clone)
     result = json.loads((PICTURES / "metrics/evaluate.json").read_text())
     test_images = len((PICTURES / "plots/predictions.csv").read_text().splitlines()) - 1
     print(f"""
@@ -49,25 +40,20 @@ Type next: . .venv/bin/activate      then dvc is at hand
            make repro                the same on all of MNIST (11 MB to download)""")
 
 
-def run(*command: str) -> int:
-    """Runs DVC to its end; its exit status. Ctrl-C ends the stage that it is running.
-
-    DVC itself must not hear of it: it sets uncommitted changes aside while it prepares an
-    experiment, and would leave them there.
-    """
-    process = subprocess.Popen(command, start_new_session=True)
-    try:
-        return process.wait()
-    except (KeyboardInterrupt, Terminated):
-        while process.poll() is None:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    if "-m" in child.cmdline():  # python -m stages.train
-                        child.terminate()
-            time.sleep(0.2)
-        raise
+def keep(clone: Path) -> None:
+    """Takes the experiment and its results out of the clone, in place of an earlier one's."""
+    pattern = f"refs/exps/**/{NAME}"
+    (name,) = git("-C", str(clone), "for-each-ref", "--format=%(refname)", pattern).split()
+    earlier = git("for-each-ref", "--format=%(refname)", pattern).split()
+    git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(clone), f"+{name}:{name}")
+    for experiment in set(earlier) - {name}:
+        git("update-ref", "-d", experiment)
+    with replacing(PICTURES) as partial:
+        for results in ("metrics", "plots"):
+            shutil.copytree(clone / results, partial / results)
 
 
 if __name__ == "__main__":
     with explained():
+        no_arguments(__doc__)
         main()

@@ -1,13 +1,10 @@
 """Runs the committed pipeline again elsewhere, and compares every byte with dvc.lock.
 
-    make verify
-
 HEAD is cloned into a temporary folder with an empty cache. Exit status 0 only when all bytes
 agree. On another kind of processor the model's bytes may differ; then the metrics are judged.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,8 +13,10 @@ from typing import Any
 
 import yaml
 
+from experiments.recipes import git
 from stages.data.mirrors import make_mirrors_absolute
-from stages.edges.bad_input import explained
+from stages.edges.bad_input import explained, no_arguments
+from tools.elsewhere import run
 
 METRICS = "metrics/evaluate.json"
 
@@ -53,16 +52,14 @@ def main() -> None:
     make_mirrors_absolute()
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "clone"
-        run = subprocess.run(["git", "clone", "--quiet", ".", clone], check=False)
-        if run.returncode:
-            sys.exit("verify: HEAD cannot be cloned; is this a git repository?")
+        git("clone", "--quiet", ".", str(clone))
         try:
             committed = yaml.safe_load((clone / "dvc.lock").read_text())
             metrics = json.loads((clone / METRICS).read_text())
         except FileNotFoundError as problem:
             sys.exit(f"verify: HEAD has no {Path(problem.filename).relative_to(clone)}; commit it")
         # The metrics and plots are in the clone, so that evaluate would have nothing to do.
-        if subprocess.run(["dvc", "repro", "--force"], cwd=clone, check=False).returncode:
+        if run("dvc", "repro", "--force", folder=clone):
             sys.exit("verify: the pipeline has failed; what is above says why")
         again = yaml.safe_load((clone / "dvc.lock").read_text())
         metrics_again = json.loads((clone / METRICS).read_text())
@@ -80,4 +77,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     with explained():
+        no_arguments(__doc__)
         main()

@@ -6,13 +6,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Windows has no SIGHUP.
+ENDING = [number for number in signal.Signals if number.name in ("SIGTERM", "SIGHUP")]
+
 
 class BadInput(Exception):
     """Input that a person can mend; the message names it and says what would do."""
 
 
 class Terminated(BaseException):
-    """SIGTERM has come; as an exception, so that what is half-written is cleared away."""
+    """A signal to end has come; as an exception, so that what is half-written is cleared away."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
@@ -20,24 +27,26 @@ def explained() -> Iterator[None]:
     """Ends the process with a message instead of a traceback, where a person can act.
 
     Bad input and failures of the file system (a full disk, a missing permission) exit with
-    status 1. SIGTERM and Ctrl-C end the process as they always do, once nothing half-written
-    is left. Anything else is our mistake and keeps its traceback.
+    status 1. SIGTERM, SIGHUP and Ctrl-C end the process as they always do, once nothing
+    half-written is left. Anything else is our mistake and keeps its traceback.
     """
     # Where the encoding lacks a character, such as the dash of an interval.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, terminate)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, terminate)
     try:
         yield
     except BadInput as problem:
-        sys.exit(str(problem))
+        sys.exit("\n".join(map(printable, str(problem).split("\n"))))
     except OSError as problem:
         where = f"{problem.filename}: " if problem.filename else ""
         # NumPy says no more than "3136000 requested and 3035008 written".
-        sys.exit(f"{where}{problem.strerror or f'{problem} (is the disk full?)'}")
+        sys.exit(printable(f"{where}{problem.strerror or f'{problem} (is the disk full?)'}"))
     except KeyboardInterrupt:
         die_of(signal.SIGINT)
-    except Terminated:
-        die_of(signal.SIGTERM)
+    except Terminated as problem:
+        die_of(problem.number)
 
 
 def no_arguments(description: str | None) -> None:
@@ -46,8 +55,16 @@ def no_arguments(description: str | None) -> None:
     argparse.ArgumentParser(f"python -m {program}", description=description).parse_args()
 
 
-def terminate(*_: object) -> None:
-    raise Terminated
+def printable(text: str) -> str:
+    """The text on one line, with what a terminal would obey written out, as repr() does.
+
+    A file's name, a key of a YAML file, or what a server has answered may hold such characters.
+    """
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def terminate(number: int, _: object) -> None:
+    raise Terminated(signal.Signals(number))
 
 
 def die_of(number: signal.Signals) -> None:

@@ -1,0 +1,26 @@
+"""An experiment of DVC in this folder, without the hints that `dvc exp run` ends with.
+
+It is a process of its own, in a clone: python -m tools.experiment NAME download.dataset=mnist-5k
+"""
+
+import sys
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from stages.edges.bad_input import BadInput, explained
+
+
+def main() -> None:
+    name, *changes = sys.argv[1:]
+    try:
+        # What it says of stages is logged; dvc.ui, which would write the hints, is off by default.
+        with Repo() as repo:
+            repo.experiments.run(name=name, params=changes)
+    except DvcException as problem:
+        raise BadInput(str(problem)) from None
+
+
+if __name__ == "__main__":
+    with explained():
+        main()

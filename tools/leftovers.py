@@ -1,0 +1,59 @@
+"""What a killed `dvc exp run --temp` or `--queue` leaves in the workspace, and what to do about it.
+
+While DVC begins an experiment, uncommitted edits are in git's stash and HEAD is detached.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import psutil
+
+from experiments.recipes import git
+from stages.edges.bad_input import explained, no_arguments, printable
+
+# Which process of DVC does what; the process takes itself out when it ends.
+LOCK = Path(".dvc/tmp/exps/rwlock")
+
+
+def name_leftovers() -> None:
+    """Prints a line for each thing that is left, with what mends it."""
+    for line in leftovers():
+        print(line, file=sys.stderr)
+
+
+def leftovers() -> list[str]:
+    lines = []
+    lock = Path(git("rev-parse", "--git-path", "index.lock").strip())
+    if lock.exists():
+        lines.append(f"{lock} is there: unless a git is running, it is left of a kill; remove it")
+    stash = git("for-each-ref", "--format=%(subject)", "refs/stash").strip()
+    if stash.startswith("WIP on ") and (killed() or head_is_where_the_stash_was_made()):
+        branch = printable(stash.removeprefix("WIP on ").split(":")[0])
+        lines.append(
+            f"dvc exp run was killed while it had set edits of {branch} aside. git stash show -p "
+            f"shows them; git checkout --force {branch} (which drops what was edited since) and "
+            "git stash pop bring them back"
+        )
+    return lines
+
+
+def killed() -> bool:
+    """Whether a process of DVC has gone without taking itself out of DVC's lock."""
+    try:
+        entries = json.loads(LOCK.read_text())["write"].values()
+        return not all(psutil.pid_exists(entry["pid"]) for entry in entries)
+    except (FileNotFoundError, ValueError, LookupError, AttributeError, TypeError):
+        return False
+
+
+def head_is_where_the_stash_was_made() -> bool:
+    """Whether HEAD is detached at the commit that the newest stash is based on."""
+    detached = not git("branch", "--show-current").strip()
+    return detached and git("rev-parse", "stash^") == git("rev-parse", "HEAD")
+
+
+if __name__ == "__main__":
+    with explained():
+        no_arguments(__doc__)
+        name_leftovers()
