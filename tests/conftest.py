@@ -16,8 +16,13 @@ from tests.project import STAGES, Once, Project, copy_of_project
 MODEL = "handwritten_digit.h5"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first, so that none of them is left over when all else is done."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests first, so that none of them is left over when all else is done.
+
+    The long ones are left out unless -m asks for them.
+    """
+    if "long" not in config.option.markexpr:
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     slow = [item for item in items if item.get_closest_marker("slow")]
     quick = [item for item in items if not item.get_closest_marker("slow")]
     items[:] = [*reversed(slow), *quick]  # the slowest, the studies, are among the last

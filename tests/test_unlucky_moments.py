@@ -1,0 +1,240 @@
+"""Kills of whole commands at any moment: no edit is lost, and the next run has the same bytes.
+
+A few in the suite; `pytest -m long tests/test_unlucky_moments.py` has a hundred.
+"""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.project import Project, activated
+
+QUICKSTART = (sys.executable, "-m", "tools.quickstart")
+EXPERIMENT = ("dvc", "exp", "run", "--temp", "-S", "train.epochs=3")
+SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+# Longer than any of the commands takes on a busy machine.
+SECONDS = 250
+Moment = Callable[[subprocess.Popen[bytes]], None]
+
+
+def attack(
+    project: Project,
+    command: tuple[str, ...],
+    moment: Moment,
+    number: signal.Signals,
+    everyone: bool,
+) -> None:
+    """Starts a command, sends a signal at a moment, and waits for the end of all it has started.
+
+    Args:
+        everyone: the signal goes to all processes, in whatever session; else to the first alone.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=project.folder,
+        env=activated(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    moment(process)
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(process.pid)
+        family = [first, *first.children(recursive=True)]
+    for each in family if everyone else family[:1]:
+        with suppress(psutil.NoSuchProcess):
+            each.send_signal(number)
+    process.wait(SECONDS)
+    _, alive = psutil.wait_procs(family, SECONDS)
+    assert not alive
+
+
+def as_soon_as(seen: Callable[[], object]) -> Moment:
+    """The moment at which something is to be seen, or the process has ended."""
+
+    def wait(process: subprocess.Popen[bytes]) -> None:
+        until = time.monotonic() + SECONDS
+        while process.poll() is None and not seen():
+            assert time.monotonic() < until
+            time.sleep(0.001)
+
+    return wait
+
+
+def after(seconds: float) -> Moment:
+    def wait(process: subprocess.Popen[bytes]) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+
+    return wait
+
+
+def stash_of_the_clone(project: Project) -> Moment:
+    """When DVC has set the edits aside, in the clone that quickstart runs in."""
+
+    def wait(process: subprocess.Popen[bytes]) -> None:
+        stashes = ".dvc/tmp/quickstart-*/clone/.git/refs/stash"
+        earlier = set(project.folder.glob(stashes))  # of one that was killed
+        as_soon_as(lambda: set(project.folder.glob(stashes)) - earlier)(process)
+
+    return wait
+
+
+def stash_of_the_workspace(project: Project) -> Moment:
+    return as_soon_as((project.folder / ".git/refs/stash").exists)
+
+
+@pytest.fixture
+def edited(project: Project) -> Project:
+    """With edits that are not committed: of a text, a parameter and a file that is new."""
+    project.set({"evaluate": {"worst": 9}})
+    with (project.folder / "README.md").open("a") as file:
+        file.write("An edit.\n")
+    (project.folder / "notes.txt").write_text("Notes.\n")
+    project.git("add", "notes.txt")
+    return project
+
+
+def state(project: Project) -> dict[str, str]:
+    """What a person has in the workspace, and where HEAD, the index and the stash are."""
+    return {
+        "status": project.git("status", "--porcelain"),
+        "head": (project.folder / ".git/HEAD").read_text(),
+        "stash": project.git("stash", "list"),
+        "diff": project.git("diff", "HEAD"),
+    }
+
+
+def left_behind(project: Project) -> list[Path]:
+    temporary = project.folder / ".dvc/tmp"
+    return [
+        *(path for path in project.folder.rglob("partial-*") if ".dvc" not in path.parts),
+        *temporary.glob("quickstart-*"),
+        *project.folder.glob(".git/*.lock"),
+    ]
+
+
+def kill_quickstart(
+    project: Project, moments: Iterator[tuple[Moment, signal.Signals, bool]]
+) -> None:
+    before = state(project)
+    for moment, number, everyone in moments:
+        attack(project, QUICKSTART, moment, number, everyone)
+        assert state(project) == before, (number, everyone)
+    output = project.run(*QUICKSTART)
+    assert "reads 1,000 others" in output
+    assert state(project) == before
+    assert left_behind(project) == []
+    row = project.experiments()["quickstart"]
+    assert row["params"]["params.yaml"]["data"]["evaluate"]["worst"] == 9
+
+
+@pytest.mark.slow
+def test_quickstart_killed_while_dvc_has_edits_set_aside(edited: Project) -> None:
+    moment = stash_of_the_clone(edited)
+    attack(edited, QUICKSTART, moment, signal.SIGTERM, everyone=False)
+    assert left_behind(edited) == []
+    kill_quickstart(edited, iter([(moment, signal.SIGKILL, True)]))
+
+
+def kill_experiment(
+    project: Project, moment: Moment, number: signal.Signals, everyone: bool
+) -> None:
+    """The edits are in the workspace still, or where our commands say that they are."""
+    before = state(project)
+    attack(project, EXPERIMENT, moment, number, everyone)
+    (project.folder / ".git/index.lock").unlink(missing_ok=True)  # as they say, too
+    said = project.run(sys.executable, "-m", "tools.leftovers")
+    if state(project) != before:
+        assert "git checkout --force main" in said
+        project.git("checkout", "--quiet", "--force", "main")
+        project.git("stash", "pop", "--quiet")
+    assert state(project) == before
+    assert project.run(sys.executable, "-m", "tools.leftovers") == ""
+
+
+@pytest.mark.slow
+def test_dvc_exp_run_killed_while_it_has_edits_set_aside(edited: Project) -> None:
+    kill_experiment(edited, stash_of_the_workspace(edited), signal.SIGKILL, everyone=True)
+    edited.dvc(*EXPERIMENT[1:])
+
+
+def kill_repro(
+    project: Project, whole: Path, moments: Iterator[tuple[Moment, signal.Signals, bool]]
+) -> None:
+    """The last run's parameters give what they give in a copy that was never killed."""
+    last = {"normalize": {"validation": 40}}
+    never_killed = Project(whole)
+    shutil.copytree(project.folder, whole, symlinks=True)
+    never_killed.set(last)
+    never_killed.dvc("repro")
+    for held_out, (moment, number, everyone) in enumerate(moments, start=100):
+        project.set({"normalize": {"validation": held_out}})
+        attack(project, ("dvc", "repro"), moment, number, everyone)
+    project.set(last)
+    project.dvc("repro")
+    assert project.read("dvc.lock") == never_killed.read("dvc.lock")
+    assert state(project) == state(never_killed)
+    assert left_behind(project) == []
+
+
+@pytest.mark.slow
+def test_dvc_repro_killed_in_the_middle(project: Project, tmp_path: Path) -> None:
+    begun = as_soon_as((project.folder / "data/partial-normalized").exists)
+    kill_repro(project, tmp_path / "whole", iter([(begun, signal.SIGKILL, False)]))
+
+
+def random_moments(
+    seed: int, count: int, seconds: float
+) -> Iterator[tuple[Moment, signal.Signals, bool]]:
+    chance = random.Random(seed)  # noqa: S311
+    for _ in range(count):
+        yield after(chance.uniform(0, seconds)), chance.choice(SIGNALS), chance.random() < 0.5
+
+
+def seconds_of(project: Project, *command: str) -> float:
+    started = time.monotonic()
+    project.run(*command)
+    return time.monotonic() - started
+
+
+@pytest.mark.long
+def test_quickstart_killed_twenty_times_while_dvc_has_edits_set_aside(edited: Project) -> None:
+    for number, everyone in [(signal.SIGKILL, True)] * 14 + [
+        (number, everyone) for number in SIGNALS[1:] for everyone in (True, False)
+    ]:
+        kill_quickstart(edited, iter([(stash_of_the_clone(edited), number, everyone)]))
+
+
+@pytest.mark.long
+def test_quickstart_killed_at_random_moments(edited: Project) -> None:
+    seconds = seconds_of(edited, *QUICKSTART)
+    kill_quickstart(edited, random_moments(1, 25, seconds))
+
+
+@pytest.mark.long
+def test_dvc_exp_run_killed_at_random_moments(edited: Project) -> None:
+    chance = random.Random(2)  # noqa: S311
+    seconds = seconds_of(edited, *EXPERIMENT)
+    for attempt in range(25):
+        window = stash_of_the_workspace(edited)
+        moment = after(chance.uniform(0, seconds)) if attempt % 2 else window
+        kill_experiment(edited, moment, chance.choice(SIGNALS), chance.random() < 0.5)
+    edited.dvc(*EXPERIMENT[1:])
+
+
+@pytest.mark.long
+def test_dvc_repro_killed_at_random_moments(project: Project, tmp_path: Path) -> None:
+    project.set({"normalize": {"validation": 99}})
+    seconds = seconds_of(project, "dvc", "repro")
+    kill_repro(project, tmp_path / "whole", random_moments(3, 40, seconds))
