@@ -1,7 +1,7 @@
 # What a user types; the pipeline itself is dvc.yaml. `make` alone lists the targets.
 
-# The first Python on the PATH that TensorFlow's pinned release is built for.
-SERVES := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+# The first Python on the PATH that TensorFlow's pinned release is built for; 3 says it is another.
+SERVES := import sys; sys.exit(3 * (not (3, 11) <= sys.version_info < (3, 14)))
 ifndef PYTHON
 PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SERVES)' 2>/dev/null && echo $$python && break; done)
@@ -13,6 +13,14 @@ APP := .venv/.installed-app
 # Where `make app` listens; `:=`, since some shells export HOST, the machine's name.
 HOST := 127.0.0.1
 PORT := 8000
+# As they were typed: for make the $5 of cost$5.png would be a variable, and the shell, if they stood
+# in the recipes, would run what is between backticks. It gets them from its environment.
+override A := $(value A)
+override B := $(value B)
+override IMAGE := $(value IMAGE)
+override HOST := $(value HOST)
+override PORT := $(value PORT)
+export A B IMAGE HOST PORT
 
 # As after `. .venv/bin/activate`: the stages' `python` is the one that the packages are for.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -40,16 +48,17 @@ experiments: $(VENV)  ## dvc exp show, without the columns that say little
 		'.*(sha256|name|images|step|loss|accuracy|_low|_high)|data|metrics|models|plots|requirements|stages|State|Executor'
 
 compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
-	@python -m experiments.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'
+	@python -m experiments.compare -- "$${A:-HEAD}" "$${B:-workspace}"
 
 verify: $(VENV)  ## run HEAD again in a temporary clone and compare every byte with dvc.lock
 	@python -m tools.verify
 
 predict: $(VENV)  ## the digit in a picture: make predict IMAGE=photo.jpg
-	@python -m app.predict -- "$(or $(IMAGE),$(error Name a picture: make predict IMAGE=photo.jpg))"
+	$(if $(IMAGE),,$(error Name a picture: make predict IMAGE=photo.jpg))
+	@python -m app.predict -- "$$IMAGE"
 
 app: $(APP)  ## a page to draw digits on; HOST=127.0.0.1 PORT=8000
-	@python -m app.server --host "$(HOST)" --port "$(PORT)"
+	@python -m app.server --host="$$HOST" --port="$$PORT"
 
 test: $(DEVELOPMENT)  ## all tests
 	pytest
@@ -63,22 +72,33 @@ lock: $(DEVELOPMENT)  ## compile requirements*.txt anew from requirements*.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet requirements.in -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet requirements-build.in -o requirements-build.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet requirements-app.in -o requirements-app.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet requirements-dev.in -o requirements-dev.txt
 
-$(VENV): requirements.txt
-	@$(or $(PYTHON),false) -c '$(SERVES)' 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 is\
-	 needed$(if $(PYTHON), and $(PYTHON) is none of them); name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+# Nothing runs that is not pinned by its hash. antlr4-python3-runtime comes as source alone: pip would
+# fetch whatever setuptools is the newest to build it, and run that.
+INSTALL = pip install --disable-pip-version-check --require-hashes --no-build-isolation \
+	$$([ -t 2 ] || echo --quiet)
+
+$(VENV): requirements-build.txt requirements.txt
+	@said=$$($(or $(PYTHON),exit 3;) -c '$(SERVES)' 2>&1); case $$? in \
+	0) ;; \
+	3) echo "Python 3.11, 3.12 or 3.13 is needed$(if $(PYTHON), and $(PYTHON) is none of them);\
+	 name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1 ;; \
+	*) echo "$(PYTHON) cannot be run: $$said"; exit 1 ;; esac
 	@echo "Installing into .venv: a minute or two, this once"
 	@$(PYTHON) -m venv .venv
-	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(INSTALL) -r requirements-build.txt
+	@$(INSTALL) -r requirements.txt
 	@touch $@
 
 $(APP): $(VENV) requirements-app.txt
-	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-app.txt
+	@$(INSTALL) -r requirements-app.txt
 	@touch $@
 
 $(DEVELOPMENT): $(APP) requirements-dev.txt
-	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
