@@ -33,3 +33,10 @@ def test_without_results_it_is_told_in_a_line(project: Project) -> None:
     project.commit("No lock")
     output = project.run("python", "-m", "tools.verify", fails=True)
     assert output == "verify: HEAD has no dvc.lock; commit it\n"
+
+
+def test_asking_for_help_runs_nothing(project: Project) -> None:
+    for tool in ("verify", "quickstart", "leftovers", "parameters"):
+        output = project.run("python", "-m", f"tools.{tool}", "--help")
+        assert output.startswith(f"usage: python -m tools.{tool}")
+        assert "Running stage" not in output
