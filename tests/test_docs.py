@@ -1,0 +1,97 @@
+"""The changes that docs/develop.md shows, made as they stand there, in a copy of the project."""
+
+import gzip
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.project import ROOT, Project
+
+pytestmark = pytest.mark.slow
+PAGE = (ROOT / "docs/develop.md").read_text()
+
+
+def change(project: Project, example: str) -> None:
+    """Applies the blocks below a mark of the page: a diff, and what to change in params.yaml."""
+    section = PAGE.split(f"<!-- {example} -->")[1].split("\n### ")[0]
+    blocks = dict(re.findall(r"```(diff|yaml)\n(.*?)```", section, re.DOTALL))
+    patch = project.folder / "change.patch"
+    patch.write_text(blocks["diff"])
+    project.git("apply", "--unidiff-zero", "-p1", patch.name)
+    patch.unlink()
+    project.set(yaml.safe_load(blocks.get("yaml", "{}")))
+
+
+def test_a_metric(project: Project) -> None:
+    change(project, "metric")
+    assert project.repro() == (["evaluate"], [])
+    (row,) = (
+        line for line in project.dvc("metrics", "diff", "--md").splitlines() if "top_2" in line
+    )
+    assert re.search(r"outside_top_2 +\| - +\| \d", row)
+
+
+def test_a_parameter(project: Project) -> None:
+    change(project, "parameter")
+    project.run("python", "-m", "tools.parameters")
+    # What train reads is the same as before.
+    assert project.repro() == (["normalize"], [])
+    difference = json.loads(project.dvc("params", "diff", "--json"))["params.yaml"]
+    assert difference["normalize.samples"]["new"] == 100
+
+
+def test_a_stage(project: Project) -> None:
+    change(project, "stage")
+    assert "Running stage 'weights'" in project.dvc("repro")
+    assert (project.folder / "plots/weights.png").read_bytes()[:4] == b"\x89PNG"
+    project.run("python", "-m", "pytest", "--numprocesses=0", "tests/test_declarations.py")
+
+
+ENTRY = """
+DATASETS["corners"] = DataSet(
+    400,
+    tuple("abcdefghij"),
+    {{name: PinnedFile(*of) for name, of in {files}.items()}},
+    ({mirror!r},),
+)
+"""
+
+
+def test_a_data_set(project: Project, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    files = {}
+    for split, images in (("train", 400), ("test", 100)):
+        y = random.permutation(np.arange(images, dtype=np.uint8) % 10)
+        x = random.integers(0, 50, (images, 28, 28)).astype(np.uint8)
+        for image, label in zip(x, y, strict=True):
+            row, column = divmod(int(label), 4)
+            image[9 * row : 9 * row + 9, 7 * column : 7 * column + 7] = 255
+        for name, array in ((f"x_{split}", x), (f"y_{split}", y)):
+            shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
+            content = bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+            files[name] = (name, len(content), hashlib.sha256(content).hexdigest())
+    with (project.folder / "stages/data/datasets.py").open("a") as code:
+        code.write(ENTRY.format(files=files, mirror=str(tmp_path)))
+
+    project.set({"download": {"dataset": "square"}})
+    said = project.run("python", "-m", "tools.parameters", fails=True)
+    assert said == (
+        "params.yaml: download.dataset is square; "
+        "it must be one of mnist, mnist-5k, fashion-mnist, corners\n"
+    )
+    project.set({"download": {"dataset": "corners"}, "train": {"batch_size": 401}})
+    assert project.run("python", "-m", "tools.parameters", fails=True) == (
+        "params.yaml: train.batch_size is 401; it must be a whole number from 1 to 400\n"
+    )
+    project.set({"train": {"batch_size": 10, "epochs": 5}})
+    project.dvc("repro")
+    rows = project.read("plots/predictions.csv").splitlines()[1:]
+    assert len(rows) == 100
+    assert {row[0] for row in rows} == set("abcdefghij")
+    assert json.loads(project.read("metrics/evaluate.json"))["baseline_error"] < 20
