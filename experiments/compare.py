@@ -5,7 +5,6 @@ through DVC's API.
 """
 
 import argparse
-import json
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -14,11 +13,15 @@ from typing import Any, NamedTuple
 import dvc.api
 import pandas as pd
 from dvc.exceptions import DvcException
+from dvc.scm import RevError, SCMError
+from pandas.api.types import is_numeric_dtype
+from pydantic import BaseModel
+from scmrepo.exceptions import SCMError as GitError
 
 from experiments.evidence import Mistakes
 from experiments.recipes import LOCK, locked_parameters, locked_stages, md5, tells_of
 from stages.data.arrays import Array, load_split
-from stages.edges.bad_input import BadInput, explained
+from stages.edges.bad_input import BadInput, explained, printable
 from stages.edges.parameters import NO_YAML, shown
 from stages.results.pictures import digits, save
 
@@ -30,6 +33,14 @@ PICTURE = Path("reports/compare.png")
 MOST = 25  # digits in the picture
 
 
+class Scores(BaseModel):
+    """An error and its interval, in percent."""
+
+    baseline_error: float
+    baseline_error_low: float
+    baseline_error_high: float
+
+
 class Revision(NamedTuple):
     """What a revision holds of its network.
 
@@ -37,14 +48,14 @@ class Revision(NamedTuple):
         name: as it was asked for.
         parameters: that it was made with, by name, such as train.seed.
         predictions: a row for each test image: actual and predicted digit, confidence 0 to 1.
-        scores: of metrics/evaluate.json.
+        scores: what is shown of metrics/evaluate.json.
         dataset: the MD5 of data/raw, which dvc.lock holds.
     """
 
     name: str
     parameters: dict[str, Any]
     predictions: pd.DataFrame
-    scores: dict[str, float]
+    scores: Scores
     dataset: str
 
 
@@ -66,7 +77,7 @@ def main() -> None:
     mistakes = count_mistakes(a.predictions, b.predictions)
 
     for label, revision in (("A", a), ("B", b)):
-        print(f"{label}: {revision.name}, {described(revision)}")
+        print(f"{label}: {printable(revision.name)}, {described(revision)}")
     changes = differences(a.parameters, b.parameters)
     print("\nSame parameters" if changes.empty else f"\n{changes.to_string()}")
     print(
@@ -116,29 +127,40 @@ def read_revision(name: str) -> Revision:
                 for stage in locked_stages(lock).values()
                 for key, value in locked_parameters(stage).items()
             },
-            pd.read_csv(StringIO(read(name, PREDICTIONS))),
-            json.loads(read(name, SCORES)),
+            predictions(read(name, PREDICTIONS)),
+            Scores.model_validate_json(read(name, SCORES)),
             dataset(lock),
         )
-    except (TypeError, *NO_YAML):
+    except (TypeError, *NO_YAML):  # ValidationError is a ValueError
         raise BadInput(
             f"{name} holds results that cannot be read; dvc repro makes new ones"
         ) from None
 
 
+def predictions(text: str) -> pd.DataFrame:
+    """Reads plots/predictions.csv.
+
+    Raises:
+        ValueError: it is no such table.
+    """
+    table = pd.read_csv(StringIO(text), usecols=["actual", "predicted", "confidence"])
+    if table.isna().any(axis=None) or not is_numeric_dtype(table["confidence"]):
+        raise ValueError("not a table of predictions")
+    return table
+
+
 def read(name: str, path: str) -> str:
-    unknown = BadInput(
-        f"{name} is no branch, tag, commit or experiment; git branch and dvc exp list show those "
-        "there are"
-    )
     try:
         text: str = dvc.api.read(path, rev=None if name == WORKSPACE else name)
-    except (DvcException, FileNotFoundError) as problem:
-        if "revision" in str(problem):
-            raise unknown from None
+    except (RevError, AttributeError, UnicodeError):  # HEAD:params.yaml is a file of a commit
+        raise BadInput(
+            f"{name} is no branch, tag, commit or experiment; git branch and dvc exp list show "
+            "those there are"
+        ) from None
+    except (SCMError, GitError) as problem:
+        raise BadInput(f"{name} cannot be looked up: {problem}") from None
+    except (DvcException, FileNotFoundError):
         raise BadInput(f"{name} has no {path}; dvc repro makes it, git commit keeps it") from None
-    except (AttributeError, UnicodeError):  # HEAD:params.yaml is a file, HEAD^{tree} a folder
-        raise unknown from None
     return text
 
 
@@ -146,8 +168,8 @@ def described(revision: Revision) -> str:
     scores, table = revision.scores, revision.predictions
     mistakes = (table["actual"] != table["predicted"]).sum()
     return (
-        f"error {scores['baseline_error']:.2f}% "
-        f"({scores['baseline_error_low']:.2f}–{scores['baseline_error_high']:.2f}, "
+        f"error {scores.baseline_error:.2f}% "
+        f"({scores.baseline_error_low:.2f}–{scores.baseline_error_high:.2f}, "
         f"{mistakes:,} of {len(table):,})"
     )
 

@@ -1,7 +1,9 @@
+import hashlib
 import re
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,7 +20,7 @@ from experiments.compare import (
 from experiments.evidence import Mistakes
 from experiments.recipes import LOCK
 from stages.edges.bad_input import BadInput
-from tests.project import Project
+from tests.project import Project, copy_of_project
 
 
 def table(predicted: list[int], confidence: list[float] | None = None) -> pd.DataFrame:
@@ -150,7 +152,7 @@ def test_numbers_are_given_where_the_images_are_missing(
     compare_here(project, monkeypatch)
     output = capsys.readouterr().out
     assert "0 against 3" in output
-    assert "No picture: data/raw/x_train.npy is missing" in output
+    assert "No picture: data/raw/x_test.npy is missing" in output
 
 
 def test_numbers_are_given_where_the_images_are_others(
@@ -162,3 +164,54 @@ def test_numbers_are_given_where_the_images_are_others(
     output = capsys.readouterr().out
     assert "0 against 3" in output
     assert "No picture: data/raw holds another data set" in output
+
+
+def test_results_of_another_form_are_told_in_a_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are on a branch whose author has changed what evaluate writes."""
+    for path, text in (
+        (PREDICTIONS, "actual,predicted\n1,1\n"),
+        (PREDICTIONS, "actual,predicted,confidence\n1,,0.5\n"),
+        (PREDICTIONS, "actual,predicted,confidence\n1,1,sure\n"),
+        (PREDICTIONS, ""),
+        (SCORES, "{}"),
+        (SCORES, "[1]"),
+        (SCORES, '{"baseline_error": {"mean": 2}}'),
+        (SCORES, "nonsense"),
+    ):
+        project.git("checkout", "--quiet", "--force", "-B", "other", "main")
+        (project.folder / path).unlink()
+        (project.folder / path).write_text(text)
+        lock = project.read("dvc.lock")
+        (old,) = re.findall(rf"{path}\n *hash: md5\n *md5: (\w+)", lock)
+        new = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        (project.folder / "dvc.lock").write_text(lock.replace(old, new))
+        project.commit("Another form")
+        with pytest.raises(BadInput) as problem:
+            compare_here(project, monkeypatch, ["other", "main"])
+        assert str(problem.value) == (
+            "other holds results that cannot be read; dvc repro makes new ones"
+        )
+
+
+def test_branches_of_any_name_are_compared(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cost-$_$", "it's;a", "{größer}"):
+        project.git("checkout", "--quiet", "-b", name)
+        flip(project, 1)
+        project.commit("Worse")
+        compare_here(project, monkeypatch, ["main", name])
+        output = capsys.readouterr().out
+        assert f"B: {name}, error" in output
+        assert "reports/compare.png shows" in output
+
+
+def test_without_git_the_cause_is_named(tmp_path: Path) -> None:
+    elsewhere = copy_of_project(tmp_path / "copy")
+    shutil.rmtree(elsewhere.folder / ".git")
+    output = compare(elsewhere, "main", fails=True)
+    assert output == (f"main cannot be looked up: {elsewhere.folder} is not a git repository\n")
+    elsewhere.git("init", "--quiet", "--initial-branch=main")
+    assert "Empty git repo" in compare(elsewhere, "main", fails=True)

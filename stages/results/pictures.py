@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from stages.edges.replacing import replacing
 
 mpl.rcdefaults()  # whatever a matplotlibrc of this user says
+mpl.rcParams["text.parse_math"] = False  # a branch may be named cost-$_$
 # Two colours of Okabe and Ito's palette, which the colour-blind can tell apart.
 BLUE, ORANGE = "#0072B2", "#D55E00"
 DPI = 100
