@@ -2,33 +2,65 @@
 
 import argparse
 import io
+import ipaddress
 import logging
 import signal
+import socket
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 import waitress
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, abort, render_template, request
+from PIL import Image
 
 from app.grey import read_grey
 from app.ink import mnist_image
-from stages.edges.bad_input import BadInput, explained
+from stages.edges.bad_input import BadInput, explained, printable
 from stages.training.network import load_network
 from stages.training.repeatable import set_threads
 
 MODEL = Path("models/handwritten_digit.h5")
 MAX_BYTES = 32_000_000  # a phone's photo has 2 to 15 million
+# Of pictures with more pixels one at a time is read: the largest take seconds and much memory.
+MODEST = 4_000_000
+THREADS = 8
+# Whoever opens a connection and says nothing loses it after so many seconds; until then it counts.
+SILENCE = 10
+CONNECTIONS = 500
+# The browser itself refuses whatever would go elsewhere, and to show the page inside another.
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-def page(network: Any, scaling: Any) -> Flask:
+def page(network: Any, scaling: Any, host: str) -> Flask:
     """The page, and the address to which it sends pictures.
 
     Args:
         network: float32 (n, 28, 28) -> (n, 10).
         scaling: what the network was trained with, as `load_network` gives both.
+        host: the address or name that is listened at.
     """
     app = Flask(__name__, template_folder="page", static_folder="page", static_url_path="/static")
+    large = Lock()
+
+    @app.before_request
+    def refuse_strangers() -> None:
+        """Refuses what another site has a browser of this network send, which could read answers.
+
+        Such a site may have its own name lead here, but cannot call itself by an address.
+        """
+        asked = request.headers.get("Host", "")
+        name = urlsplit(f"//{asked}").hostname or ""
+        if not (name in ("localhost", host.lower()) or is_address(name)):
+            abort(403, f"make app HOST={name} would serve this name")
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != asked:
+            abort(403, "another site asks")
 
     @app.get("/")
     def draw() -> str:
@@ -37,8 +69,10 @@ def page(network: Any, scaling: Any) -> Flask:
     @app.post("/digit")
     def digit() -> tuple[dict[str, Any], int]:
         """From the bytes of a picture file to ten probabilities and 784 pixels."""
+        picture = request.get_data()
         try:
-            image = mnist_image(read_grey(io.BytesIO(request.get_data())))
+            with large if is_large(picture) else nullcontext():
+                image = mnist_image(read_grey(io.BytesIO(picture)))
         except BadInput as problem:
             return {"error": str(problem)}, 422
         probabilities = np.asarray(network(scaling(image[None])))[0]  # (10,)
@@ -46,17 +80,52 @@ def page(network: Any, scaling: Any) -> Flask:
 
     @app.after_request
     def keep_here(response: Response) -> Response:
-        # The browser itself refuses whatever would go elsewhere.
-        response.headers["Content-Security-Policy"] = "default-src 'self'"
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
         return response
 
     return app
 
 
+def is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_large(picture: bytes) -> bool:
+    """Whether the header of a picture file announces more pixels than are MODEST."""
+    try:
+        with Image.open(io.BytesIO(picture)) as image:
+            return image.width * image.height > MODEST
+    except Exception:  # what is no picture, or too large a one, is refused at once
+        return False
+
+
+def where(host: str, port: int) -> str:
+    """Says where the page is, and to whom."""
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    if host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback):
+        return f"Draw at {address} (Ctrl-C ends it; make app HOST=0.0.0.0 lets a phone in)"
+    if is_address(host) and ipaddress.ip_address(host).is_unspecified:
+        own = [
+            each.address
+            for addresses in psutil.net_if_addrs().values()
+            for each in addresses
+            if each.family is socket.AF_INET and not ipaddress.ip_address(each.address).is_loopback
+        ]
+        address = " or ".join(f"http://{each}:{port}/" for each in own) or address
+    return f"Draw at {address} (Ctrl-C ends it). Whoever reaches this machine can use the page."
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m app.server", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others in")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="0.0.0.0 lets others in, such as a phone"
+    )
     parser.add_argument("--port", default=8000, type=int)
     parser.add_argument("--model", type=Path, default=MODEL, help="by default %(default)s")
     arguments = parser.parse_args()
@@ -67,23 +136,28 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # While somebody draws, questions queue as a matter of course.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we judge about them
     set_threads(1)
-    app = page(*load_network(arguments.model))
+    app = page(*load_network(arguments.model), arguments.host)
     try:
-        # One thread: one picture at a time is held in memory.
         server = waitress.create_server(
             app,
             host=arguments.host,
             port=arguments.port,
-            threads=1,
+            threads=THREADS,
             max_request_body_size=MAX_BYTES,
+            inbuf_overflow=2
+            * MAX_BYTES,  # no upload is put on the disk, one that is too large neither
+            connection_limit=CONNECTIONS,
+            channel_timeout=SILENCE,
+            cleanup_interval=1,
+            asyncore_use_poll=True,
         )
     except (OSError, OverflowError, ValueError) as problem:
-        where = f"{arguments.host}, port {arguments.port}"
+        place = f"{arguments.host}, port {arguments.port}"
         reason = getattr(problem, "strerror", None) or problem
-        raise BadInput(f"{where}: {reason}; make app PORT=8001 takes another port") from None
-    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    print(f"Draw at http://{host}:{arguments.port}/ (Ctrl-C ends it)", flush=True)
+        raise BadInput(f"{place}: {reason}; make app PORT=8001 takes another port") from None
+    print(printable(where(arguments.host, arguments.port)), flush=True)
     server.run()
 
 

@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 from playwright.sync_api import Page, expect, sync_playwright
 
+from app.server import where
 from tests.project import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -29,6 +32,11 @@ QUIET = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+
+
+def no_large_files() -> None:
+    """Has the system refuse to write an upload to a file: waitress would, from 512 KB on."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +50,7 @@ def address(trained_model: Path) -> Iterator[str]:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=no_large_files,
     )
     try:
         assert server.stdout is not None
@@ -193,10 +202,92 @@ def test_a_picture_is_answered(address: str) -> None:
 
 
 def test_only_this_machine_is_served(address: str) -> None:
-    with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310
-        assert answer.headers["Content-Security-Policy"] == "default-src 'self'"
     with socket.socket() as other, pytest.raises(ConnectionRefusedError):
         other.connect(("127.0.0.2", urlsplit(address).port or 0))
+
+
+def test_the_browser_is_told_what_to_refuse(address: str) -> None:
+    with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310
+        policy = answer.headers["Content-Security-Policy"].split("; ")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert policy[0] == "default-src 'self'"
+    assert {"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} == set(policy[1:])
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:9000"}, 200),  # as through a tunnel
+        ({"Host": "192.168.7.5:8000"}, 200),  # as a phone says it
+        ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "LOCALHOST:8000", "Origin": "http://LOCALHOST:8000"}, 200),
+        ({"Host": "evil.example:8000"}, 403),  # whose name leads to 127.0.0.1
+        ({"Host": ""}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "localhost:8000", "Origin": "http://localhost:9"}, 403),
+    ],
+)
+def test_other_sites_are_refused(address: str, headers: dict[str, str], status: int) -> None:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
+    for method, path in (("GET", "/"), ("POST", "/digit")):
+        body = png(one()) if method == "POST" else None
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status
+    connection.close()
+
+
+def test_half_open_requests_keep_nobody_out(address: str) -> None:
+    place = (urlsplit(address).hostname, urlsplit(address).port)
+    with contextlib.ExitStack() as stack:
+        for number in range(150):
+            other = stack.enter_context(socket.create_connection(place, timeout=20))
+            other.sendall(b"POST /digit HTTP/1.1\r\nContent-Length: 9999\r\n\r\n"[: 5 + number])
+        assert json.loads(post(address, png(one())))["image"]
+        # And those who say no more are shown out.
+        other.settimeout(60)
+        assert other.recv(1) in (b"", b"H")  # H: of HTTP/1.1 400
+
+
+def test_a_second_person_is_answered_while_large_pictures_are_read(address: str) -> None:
+    large = png(Image.new("L", (9_990, 9_990)))
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(post, address, large) for _ in range(4)]
+        assert json.loads(post(address, png(one())))["image"]
+        assert not all(answer.done() for answer in answers)
+        for answer in answers:
+            with pytest.raises(urllib.error.HTTPError, match="422"):  # no ink
+                answer.result()
+
+
+def test_a_picture_of_megabytes_touches_no_disk(address: str) -> None:
+    picture = png(one().resize((1_500, 1_500)).convert("RGB"), compress_level=0)
+    assert len(picture) > 5_000_000
+    assert json.loads(post(address, picture))["image"]  # see no_large_files
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1", r"Draw at http://127.0.0.1:80/ .*make app HOST=0.0.0.0 lets a phone in\)"),
+        ("::1", r"Draw at http://\[::1\]:80/ .*make app HOST=0.0.0.0 lets a phone in\)"),
+        ("0.0.0.0", r"Draw at http://.*:80/ .* Whoever reaches this machine can use the page."),  # noqa: S104
+        ("192.0.2.1", r"Draw at http://192.0.2.1:80/ .* Whoever reaches .*"),
+        ("box", r"Draw at http://box:80/ .* Whoever reaches .*"),
+    ],
+)
+def test_it_is_said_who_is_let_in(host: str, said: str) -> None:
+    assert re.fullmatch(said, where(host, 80))
+
+
+def png(image: Image.Image, compress_level: int = 1) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=compress_level)
+    return file.getvalue()
 
 
 def post(address: str, body: bytes) -> Any:
