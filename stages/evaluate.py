@@ -38,7 +38,7 @@ def main() -> None:
     worst = worst_mistakes(table, evaluate.worst)
 
     with replacing(PLOTS / "predictions.csv") as partial:
-        table.to_csv(partial, index=False)
+        table.to_csv(partial, index=False, lineterminator="\n")
     save(confusion(confusion_counts(table, classes), classes), PLOTS / "confusion.png")
     captions = [f"{row.actual} → {row.predicted}" for row in worst.itertuples()]
     mistakes = int((table["actual"] != table["predicted"]).sum())
@@ -49,7 +49,7 @@ def main() -> None:
     save(learning_curves(history, watched), PLOTS / "learning_curves.png")
     # Last: where the metrics are new, the pictures are.
     with replacing(METRICS) as partial:
-        partial.write_text(json.dumps(result, indent=2) + "\n")
+        partial.write_text(json.dumps(result, indent=2) + "\n", newline="\n")
     print(
         f"Baseline Error: {result['baseline_error']:.2f}% ({100 * evaluate.confidence:g}% interval "
         f"{result['baseline_error_low']:.2f}–{result['baseline_error_high']:.2f}, "

@@ -148,6 +148,18 @@ class Handler(BaseHTTPRequestHandler):
         while not self.server.closing.wait(0.05):
             self.send(b"\0")
 
+    def dripping(self) -> None:
+        self.answer(200, ZIPPED[:1_000], Content_Length=str(len(ZIPPED)))
+        self.drip()
+
+    def dripping_headers(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        self.drip()
+
+    def drip(self) -> None:
+        while not self.server.closing.wait(0.02):
+            self.send(b"a")
+
     def going_round(self) -> None:
         self.answer(302, b"", Location=self.path)
 
@@ -539,8 +551,9 @@ def test_the_stage_without_any_mirror(in_vain: InVain) -> None:
     assert in_vain.process.returncode == 1
     assert said == ""
     assert "Traceback" not in complained
-    message = complained[complained.index("mnist cannot be downloaded: ") :].splitlines()
-    assert len(message) == 5
+    message = complained.splitlines()
+    assert len(message) == 5  # each reason once
+    assert message[0].startswith("mnist cannot be downloaded: ")
     for line, mirror in zip(message[1:4], (in_vain.mirror, *PUBLIC), strict=True):
         assert line.startswith(f"  {mirror}: Cannot connect to host 127.0.0.1:")
     assert message[4].endswith("or go without: make quickstart")
@@ -560,3 +573,50 @@ def test_every_data_set_has_a_mirror_of_its_own(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FASHION_MNIST_MIRROR", "/a/folder")
     assert mirrors("mnist") == list(PUBLIC)
     assert mirrors("fashion-mnist") == ["/a/folder", *DATASETS["fashion-mnist"].mirrors]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [("dripping", r"too slow: 1,\d{3} bytes in 1 s"), ("dripping_headers", "no answer in time")],
+)
+def test_a_mirror_that_drips_is_left(
+    server: Server,
+    behaviour: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 1)
+    bad = server.mirror(behaviour)
+    assert fetch("mnist", [FILE], [bad, server.mirror("good")]) == [CONTENT]
+    refused, _ = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(f"{re.escape(bad)}/noise.gz: {reason}", refused)
+    assert server.requests == [f"/{behaviour}/noise.gz", "/good/noise.gz"]
+
+
+@pytest.mark.parametrize("password", ["secret", "secret/secret", "secret@secret", "secret?#["])
+def test_a_password_is_never_printed(
+    server: Server, password: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mirror(behaviour: str) -> str:
+        return server.mirror(behaviour).replace("http://", f"http://me:{password}@")
+
+    assert fetch("mnist", [FILE], [mirror("missing"), server.mirror("good")]) == [CONTENT]
+    assert "secret" not in capsys.readouterr().err
+    with pytest.raises(BadInput) as problem:
+        fetch("mnist", [FILE], [mirror("forbidden"), mirror("")])
+    assert "secret" not in str(problem.value)
+    assert f"  http://…@127.0.0.1:{server.server_port}/forbidden: " in str(problem.value)
+
+
+def test_a_mirror_with_a_password_serves(server: Server) -> None:
+    mirror = server.mirror("good").replace("http://", "http://me:secret@")
+    assert fetch("mnist", [FILE], [mirror]) == [CONTENT]
+
+
+def test_what_a_mirror_answers_reaches_no_terminal_raw(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = server.mirror("\x1b[2J")
+    assert fetch("mnist", [FILE], [bad, server.mirror("good")]) == [CONTENT]
+    assert capsys.readouterr().err.splitlines()[0].isprintable()

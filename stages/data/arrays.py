@@ -32,7 +32,7 @@ def save_arrays(folder: Path, arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array, allow_pickle=False)
         sums = [f"{sha256(partial / f'{name}.npy')}  {name}.npy\n" for name in arrays]
-        (partial / SUMS).write_text("".join(sums))
+        (partial / SUMS).write_text("".join(sums), newline="\n")
 
 
 def load_split(folder: Path, split: str, dtype: npt.DTypeLike) -> tuple[Array, Array]:

@@ -3,9 +3,11 @@
 What counts is pinned in datasets.py; a copy that differs from it is refused.
 """
 
+import asyncio
 import hashlib
 import io
 import os
+import re
 import sys
 import time
 import zlib
@@ -19,7 +21,7 @@ import aiohttp
 import fsspec
 
 from stages.data.datasets import DATASETS, PinnedFile
-from stages.edges.bad_input import BadInput
+from stages.edges.bad_input import BadInput, printable
 from stages.edges.progress import Progress
 
 # Seconds. A mirror that never answers costs at most PATIENCE and one more attempt, so three of
@@ -27,6 +29,8 @@ from stages.edges.progress import Progress
 TIMEOUT = aiohttp.ClientTimeout(total=600, connect=4, sock_connect=4, sock_read=5)
 PATIENCE = 8
 PAUSES = (0.5, 1.0, 2.0)
+# Bytes a second, on an average that counts from PATIENCE on. MNIST's 11 MB then take 20 minutes.
+LEAST_RATE = 10_000
 
 
 class Refused(Exception):
@@ -43,6 +47,8 @@ class Unzipped(io.RawIOBase):
         self.unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # | 16: gzip
         self.limit = limit
         self.progress = progress
+        self.started = time.monotonic()
+        self.answered = True  # no HTTP server is asked
 
     def write(self, chunk: bytes) -> int:  # type: ignore[override]
         self.received += len(chunk)
@@ -54,6 +60,9 @@ class Unzipped(io.RawIOBase):
         # Zipped it is never much larger, unless something follows it or its header does not end.
         if len(self.content) > self.limit or self.received > 1.01 * self.limit + 1_024:
             raise Refused(f"larger than the {self.limit:,} bytes it may be")
+        seconds = time.monotonic() - self.started
+        if seconds > PATIENCE and self.received < LEAST_RATE * seconds:
+            raise Refused(f"too slow: {self.received:,} bytes in {seconds:.0f} s")
         return len(chunk)
 
 
@@ -98,11 +107,9 @@ def fetch(dataset: str, files: Sequence[PinnedFile], mirrors: Sequence[str]) -> 
             for mirror in list(order):
                 try:
                     contents.append(fetch_patiently(location(mirror, file), file, progress))
-                    progress.step(f"{file.name} ({file.size:,} bytes)")
                     break
                 except Refused as problem:
-                    reasons[mirror] = problem
-                    print(f"{location(mirror, file)}: {problem}", file=sys.stderr)
+                    reasons[mirror] = without_password(str(problem), mirror)
                     # The other files are asked of it last.
                     order.remove(mirror)
                     order.append(mirror)
@@ -110,11 +117,24 @@ def fetch(dataset: str, files: Sequence[PinnedFile], mirrors: Sequence[str]) -> 
                 raise BadInput(
                     f"{dataset} cannot be downloaded: "
                     f"no mirror has {file.name}.gz as it should be.\n"
-                    + "".join(f"  {mirror}: {reasons[mirror]}\n" for mirror in mirrors)
+                    + "".join(
+                        f"  {without_password(mirror, mirror)}: {reasons[mirror]}\n"
+                        for mirror in mirrors
+                    )
                     + f"Set {variable(dataset)} to a directory or URL with the four files, "
                     "or go without: make quickstart"
                 )
+            for mirror, reason in reasons.items():
+                url = without_password(location(mirror, file), mirror)
+                print(printable(f"{url}: {reason}"), file=sys.stderr)
+            progress.step(f"{file.name} ({file.size:,} bytes)")
     return contents
+
+
+def without_password(text: str, mirror: str) -> str:
+    """The text without what stands before the host of a mirror's URL: a name and a password."""
+    secret = re.match(r"\w+://(.*)@", mirror, re.DOTALL)
+    return text.replace(secret[1], "…") if secret and secret[1] else text
 
 
 def location(mirror: str, file: PinnedFile) -> str:
@@ -131,8 +151,10 @@ def fetch_patiently(url: str, file: PinnedFile, progress: Progress) -> bytes:
     for pause in (*PAUSES, None):
         sink = Unzipped(file.size, progress)
         try:
-            filesystem, path = located(url)
+            filesystem, path = located(url, sink)
             filesystem.get_file(path, sink, chunk_size=2**16)
+            if not sink.answered:
+                raise TimeoutError
             return checked(sink, file)
         except Refused as problem:
             reason, again = str(problem), False
@@ -158,7 +180,7 @@ def fetch_patiently(url: str, file: PinnedFile, progress: Progress) -> bytes:
     raise AssertionError("the last attempt returns or raises")
 
 
-def located(url: str) -> tuple[Any, str]:
+def located(url: str, sink: Unzipped) -> tuple[Any, str]:
     """The file system that a URL or path is on, and the path there."""
     parts = urlsplit(url)
     if parts.scheme not in ("", "file", "http", "https"):
@@ -168,9 +190,35 @@ def located(url: str) -> tuple[Any, str]:
         url = url2pathname(parts.path)
     # Some servers take the gzip format for an encoding, which aiohttp would undo.
     plain = {"auto_decompress": False, "headers": {"Accept-Encoding": "identity"}}
-    kwargs = {"timeout": TIMEOUT, "trust_env": True, **plain}
+    kwargs = {"timeout": TIMEOUT, "trust_env": True, "trace_configs": [hurried(sink)], **plain}
     filesystem, path = fsspec.url_to_fs(url, client_kwargs=kwargs)
     return filesystem, path
+
+
+def hurried(sink: Unzipped) -> aiohttp.TraceConfig:
+    """Ends a request whose answer has not begun after PATIENCE; `sink.answered` tells.
+
+    For aiohttp's own limits a header that comes byte by byte is an answer in time.
+    """
+
+    async def start(_: Any, context: Any, __: Any) -> None:
+        sink.answered = False
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        context.timer = asyncio.get_running_loop().call_later(PATIENCE, task.cancel)
+
+    async def end(_: Any, context: Any, __: Any) -> None:
+        sink.answered = True
+        context.timer.cancel()
+
+    async def fail(_: Any, context: Any, __: Any) -> None:
+        context.timer.cancel()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(start)
+    trace.on_request_end.append(end)
+    trace.on_request_exception.append(fail)
+    return trace
 
 
 def checked(sink: Unzipped, file: PinnedFile) -> bytes:
