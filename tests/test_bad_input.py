@@ -54,6 +54,20 @@ def test_bad_input_is_its_message_and_status_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            r"raise BadInput('a\x1b[2J\x07 is b\nand \u202e, é')",
+            "a\\x1b[2J\\x07 is b\nand \\u202e, é\n",
+        ),
+        (r"open('\x1b]0;title\x07')", "\\x1b]0;title\\x07: No such file or directory\n"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_written_out(tmp_path: Path, body: str, said: str) -> None:
+    assert run(script(body), tmp_path).stderr == said
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         ("open('no/such/file')", "no/such/file: No such file or directory"),
@@ -87,7 +101,7 @@ with replacing(pathlib.Path('output')) as partial:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_once_nothing_half_written_is_left(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -229,3 +243,9 @@ def test_tampered_raw_arrays_stop_normalize(workspace: Path) -> None:
     )
     assert not (workspace / "data/normalized").exists()
     assert not (workspace / "plots").exists()
+
+
+def test_after_nohup_a_hang_up_ends_nothing(tmp_path: Path) -> None:
+    body = "import signal\nsignal.raise_signal(signal.SIGHUP)\nprint('goes on')"
+    result = run(["nohup", *script(body)], tmp_path)
+    assert (result.returncode, result.stdout) == (0, "goes on\n")

@@ -1,4 +1,5 @@
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -333,3 +334,30 @@ def test_any_value_is_taken_as_it_is_or_refused_by_name(key: str, value: Any) ->
         assert not isinstance(value, bool)
         return
     assert refused.startswith((f"params.yaml: {key}", "params.yaml: train.batch_size"))
+
+
+BOMB = "a: &a [1, 1]\n" + "".join(
+    f"a{n + 1}: &a{n + 1} [*a{n or ''}, *a{n or ''}]\n" for n in range(40)
+)
+BOMB_OF_MERGES = "a: &a {x: 1}\n" + "".join(
+    f"a{n + 1}: &a{n + 1} {{<<: [*a{n or ''}, *a{n or ''}]}}\n" for n in range(40)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (GOOD + BOMB, 1),
+        (GOOD + BOMB_OF_MERGES, 1),
+        (GOOD + "".join(f"key{number}: 1\n" for number in range(30_000)), 1),
+        (GOOD + "".join(f"k{number}: 1\n" for number in range(4_000)), 21),
+        (with_value("model.hidden_units", []).replace("[]", f"[{'1, ' * 3_000_000}]"), 1),
+        (with_value("model.hidden_units", []).replace("[]", f"[{'a, ' * 9_000}]"), 21),
+        ("[" * 49_000, 1),
+    ],
+    ids=["aliases", "merges", "30,000 keys", "4,000 keys", "3 million items", "items", "nested"],
+)
+def test_a_bomb_is_told_in_a_few_lines_within_seconds(text: str, lines: int) -> None:
+    started = time.process_time()
+    assert len(message(text).splitlines()) == lines
+    assert time.process_time() - started < 10

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
 from stages.edges.bad_input import BadInput
@@ -16,6 +17,9 @@ from stages.edges.bad_input import BadInput
 PARAMETERS = Path("params.yaml")
 # PyYAML lets through what a date, a number or a tag that is none raises: 2001-99-99.
 NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+# A file of parameters has a thousand, and PyYAML takes seconds for a million.
+MOST_CHARACTERS = 50_000
+MOST_LINES = 20  # of one complaint
 
 
 class Section(BaseModel):
@@ -55,27 +59,48 @@ def read_yaml(path: Path) -> Any:
         BadInput: the file is missing or no YAML.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506, it is a SafeLoader
+        with path.open(encoding="utf-8") as file:
+            return parse_yaml(file.read(MOST_CHARACTERS + 1))
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; git restore {path} brings it back") from None
     except NO_YAML as problem:
         raise BadInput(f"{path} is not valid YAML: {one_line(str(problem))}") from None
 
 
+def parse_yaml(text: str) -> Any:
+    """What a text in YAML holds, as DVC reads it; else raises one of NO_YAML."""
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"at most {MOST_CHARACTERS:,} characters are read")
+    return yaml.load(text, Loader)  # noqa: S506, it is a SafeLoader
+
+
 class Loader(yaml.SafeLoader):
     """Reads as DVC does: 1e-3 is a number, and no key may stand twice in a section.
 
-    PyYAML's YAML 1.1 takes 1e-3 for text, and the later of two values silently.
+    PyYAML's YAML 1.1 takes 1e-3 for text, and the later of two values silently. It also follows
+    an alias of aliases of aliases for as long as memory lasts, so that there may be none.
     """
 
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise ComposerError(
+                problem=f"*{event.anchor} is an alias; write out what it stands for",
+                problem_mark=event.start_mark,
+            )
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for place, key in enumerate(keys):
+        earlier = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             # With the tag: '1' and 1 are two keys.
-            if (key.tag, key.value) in ((earlier.tag, earlier.value) for earlier in keys[:place]):
+            if (key.tag, key.value) in earlier:
                 raise ConstructorError(
                     problem=f"{key.value} is there twice", problem_mark=key.start_mark
                 )
+            earlier.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -98,7 +123,7 @@ def faults(document: Any, schema: type[Section]) -> list[str]:
     except ValidationError as problem:
         return [
             explain(schema, error["loc"], error["type"], error["input"])
-            for error in problem.errors()
+            for error in problem.errors()[: MOST_LINES + 1]
         ]
     return []
 
@@ -131,7 +156,10 @@ def check_bounds(key: str, value: int, low: int, high: int) -> None:
 def refuse(lines: list[str], path: Path = PARAMETERS) -> None:
     """Raises BadInput if there are lines, with all of them."""
     if lines:
-        raise BadInput("\n".join(f"{path}: {one_line(line)}" for line in lines))
+        more = ["and more"] if len(lines) > MOST_LINES else []
+        raise BadInput(
+            "\n".join(f"{path}: {one_line(line)}" for line in [*lines[:MOST_LINES], *more])
+        )
 
 
 def section_name(schema: type[Section]) -> str:
