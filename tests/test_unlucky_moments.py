@@ -4,6 +4,7 @@ A few in the suite; `pytest -m long tests/test_unlucky_moments.py` has a hundred
 """
 
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -120,7 +121,7 @@ def left_behind(project: Project) -> list[Path]:
     return [
         *(path for path in project.folder.rglob("partial-*") if ".dvc" not in path.parts),
         *temporary.glob("quickstart-*"),
-        *project.folder.glob(".git/*.lock"),
+        *project.folder.glob(".git/**/*.lock"),
     ]
 
 
@@ -153,8 +154,9 @@ def kill_experiment(
     """The edits are in the workspace still, or where our commands say that they are."""
     before = state(project)
     attack(project, EXPERIMENT, moment, number, everyone)
-    (project.folder / ".git/index.lock").unlink(missing_ok=True)  # as they say, too
     said = project.run(sys.executable, "-m", "tools.leftovers")
+    for lock in re.findall(r"^(\S+) is there: .* remove it$", said, re.MULTILINE):
+        (project.folder / lock).unlink()
     if state(project) != before:
         assert "git checkout --force main" in said
         project.git("checkout", "--quiet", "--force", "main")

@@ -23,10 +23,12 @@ def name_leftovers() -> None:
 
 
 def leftovers() -> list[str]:
-    lines = []
-    lock = Path(git("rev-parse", "--git-path", "index.lock").strip())
-    if lock.exists():
-        lines.append(f"{lock} is there: unless a git is running, it is left of a kill; remove it")
+    repository = map(Path, git("rev-parse", "--git-dir", "--git-common-dir").splitlines())
+    lines = [
+        f"{lock} is there: unless git or dvc runs, it is left of a kill; remove it"
+        for folder in dict.fromkeys(repository)
+        for lock in (*folder.glob("*.lock"), *folder.glob("refs/**/*.lock"))
+    ]
     stash = git("for-each-ref", "--format=%(subject)", "refs/stash").strip()
     if stash.startswith("WIP on ") and (killed() or head_is_where_the_stash_was_made()):
         branch = printable(stash.removeprefix("WIP on ").split(":")[0])
