@@ -1,62 +1,25 @@
-"""Compares the networks of two revisions, with a test: `make compare A=main B=wide`.
-
-Nothing is checked out: what the two have predicted, and what they were made with, is read
-through DVC's API.
-"""
+"""Compares the networks of two revisions, with a test: `make compare A=main B=wide`."""
 
 import argparse
-from functools import partial
-from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import dvc.api
 import pandas as pd
-from dvc.exceptions import DvcException
-from dvc.scm import RevError, SCMError
-from pandas.api.types import is_numeric_dtype
-from pydantic import BaseModel
-from scmrepo.exceptions import SCMError as GitError
 
 from experiments.evidence import Mistakes
-from experiments.recipes import LOCK, locked_parameters, locked_stages, md5, tells_of
+from experiments.pull_request import curves, described, page
+from experiments.recipes import md5
+from experiments.revisions import RAW, WORKSPACE, Revision, read_revision
 from stages.data.arrays import Array, load_split
 from stages.edges.bad_input import BadInput, explained, printable
-from stages.edges.parameters import NO_YAML, shown
+from stages.edges.parameters import shown
+from stages.edges.replacing import replacing
 from stages.results.pictures import digits, save
 
-WORKSPACE = "workspace"
-PREDICTIONS = "plots/predictions.csv"
-SCORES = "metrics/evaluate.json"
-RAW = "data/raw"
+PAGE = Path("reports/compare.md")
 PICTURE = Path("reports/compare.png")
+CURVES = Path("reports/compare-curves.png")
 MOST = 25  # digits in the picture
-
-
-class Scores(BaseModel):
-    """An error and its interval, in percent."""
-
-    baseline_error: float
-    baseline_error_low: float
-    baseline_error_high: float
-
-
-class Revision(NamedTuple):
-    """What a revision holds of its network.
-
-    Attributes:
-        name: as it was asked for.
-        parameters: that it was made with, by name, such as train.seed.
-        predictions: a row for each test image: actual and predicted digit, confidence 0 to 1.
-        scores: what is shown of metrics/evaluate.json.
-        dataset: the MD5 of data/raw, which dvc.lock holds.
-    """
-
-    name: str
-    parameters: dict[str, Any]
-    predictions: pd.DataFrame
-    scores: Scores
-    dataset: str
 
 
 def main() -> None:
@@ -74,103 +37,43 @@ def main() -> None:
     a, b = read_revision(options.a), read_revision(options.b)
     if a.dataset != b.dataset or list(a.predictions["actual"]) != list(b.predictions["actual"]):
         raise BadInput(f"{a.name} and {b.name} have different test sets: nothing to compare")
-    mistakes = count_mistakes(a.predictions, b.predictions)
+    changes = differences(a.parameters, b.parameters)
+    verdict = judged(a, b)
+    either = one_wrong(a.predictions, b.predictions)
+    images = test_images(a.dataset) if len(either) else "none is misread by one of them alone"
 
     for label, revision in (("A", a), ("B", b)):
         print(f"{label}: {printable(revision.name)}, {described(revision)}")
-    changes = differences(a.parameters, b.parameters)
     print("\nSame parameters" if changes.empty else f"\n{changes.to_string()}")
-    print(
-        f"\nMistakes: {mistakes.a_alone} of A alone, {mistakes.b_alone} of B alone, "
+    print(f"\n{verdict}")
+    if isinstance(images, str):
+        if len(either):
+            print(f"No picture: {images}")
+        PICTURE.unlink(missing_ok=True)
+    else:
+        captions = [f"{row.actual} → {row.predicted} by {row.wrong}" for row in either.itertuples()]
+        title = f"{len(either)} images that A or B alone misreads:\nwhat it is → what it reads"
+        save(digits(images[either.index], captions, title), PICTURE)
+        print(f"{PICTURE} shows {len(either)} digits that one of them reads wrong")
+    save(curves(a.history, b.history), CURVES)
+    with replacing(PAGE) as partial:
+        text = page(a, b, changes, verdict, PICTURE.name if PICTURE.exists() else None, CURVES.name)
+        partial.write_text(text, encoding="utf-8", newline="\n")
+    print(f"{PAGE} is a page for a pull request")
+
+
+def judged(a: Revision, b: Revision) -> str:
+    """The mistakes that only one of the two makes, and whether they are more than chance."""
+    mistakes = count_mistakes(a.predictions, b.predictions)
+    counts = (
+        f"Mistakes: {mistakes.a_alone} of A alone, {mistakes.b_alone} of B alone, "
         f"{mistakes.both} of both"
     )
     if (a.predictions["predicted"] == b.predictions["predicted"]).all():
-        print("They predict the same")
-        return
-    print(f"{mistakes.verdict[0].upper()}{mistakes.verdict[1:]} (McNemar's exact test)")
-    print("This is about these two networks; about widths or epochs as such, ask make study.")
-
-    either = one_wrong(a.predictions, b.predictions)
-    if not len(either):
-        return
-    images = test_images(a.dataset)
-    if isinstance(images, str):
-        print(f"No picture: {images}")
-        return
-    captions = [f"{row.actual} → {row.predicted} by {row.wrong}" for row in either.itertuples()]
-    title = (
-        f"A: {a.name}, B: {b.name}\n{len(either)} of {mistakes.a_alone + mistakes.b_alone} "
-        "digits that one of them misreads: digit → what it reads"
-    )
-    save(digits(images[either.index], captions, title), PICTURE)
-    print(f"{PICTURE} shows {len(either)} digits that one of them reads wrong")
-
-
-def read_revision(name: str) -> Revision:
-    """Reads what a revision holds.
-
-    Raises:
-        BadInput: there is no such revision, or it has no evaluated network.
-    """
-    # dvc.lock, as params.yaml may have been edited after the last dvc repro.
-    lock = read(name, LOCK)
-    try:
-        if not tells_of(lock, partial(read, name)):
-            raise BadInput(
-                f"{name} holds other results than its {LOCK} tells of; "
-                "git commit keeps them together"
-            )
-        return Revision(
-            name,
-            {
-                key: value
-                for stage in locked_stages(lock).values()
-                for key, value in locked_parameters(stage).items()
-            },
-            predictions(read(name, PREDICTIONS)),
-            Scores.model_validate_json(read(name, SCORES)),
-            dataset(lock),
-        )
-    except (TypeError, *NO_YAML):  # ValidationError is a ValueError
-        raise BadInput(
-            f"{name} holds results that cannot be read; dvc repro makes new ones"
-        ) from None
-
-
-def predictions(text: str) -> pd.DataFrame:
-    """Reads plots/predictions.csv.
-
-    Raises:
-        ValueError: it is no such table.
-    """
-    table = pd.read_csv(StringIO(text), usecols=["actual", "predicted", "confidence"])
-    if table.isna().any(axis=None) or not is_numeric_dtype(table["confidence"]):
-        raise ValueError("not a table of predictions")
-    return table
-
-
-def read(name: str, path: str) -> str:
-    try:
-        text: str = dvc.api.read(path, rev=None if name == WORKSPACE else name)
-    except (RevError, AttributeError, UnicodeError):  # HEAD:params.yaml is a file of a commit
-        raise BadInput(
-            f"{name} is no branch, tag, commit or experiment; git branch and dvc exp list show "
-            "those there are"
-        ) from None
-    except (SCMError, GitError) as problem:
-        raise BadInput(f"{name} cannot be looked up: {problem}") from None
-    except (DvcException, FileNotFoundError):
-        raise BadInput(f"{name} has no {path}; dvc repro makes it, git commit keeps it") from None
-    return text
-
-
-def described(revision: Revision) -> str:
-    scores, table = revision.scores, revision.predictions
-    mistakes = (table["actual"] != table["predicted"]).sum()
+        return f"{counts}\nThey predict the same"
     return (
-        f"error {scores.baseline_error:.2f}% "
-        f"({scores.baseline_error_low:.2f}–{scores.baseline_error_high:.2f}, "
-        f"{mistakes:,} of {len(table):,})"
+        f"{counts}\n{mistakes.verdict[0].upper()}{mistakes.verdict[1:]} (McNemar's exact test)\n"
+        "This is about these two networks; about widths or epochs as such, ask make study."
     )
 
 
@@ -208,17 +111,6 @@ def one_wrong(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         alone = (wrong["predicted"] != wrong["actual"]) & (right["predicted"] == right["actual"])
         tables.append(wrong[alone].assign(wrong=label))
     return pd.concat(tables).sort_values("confidence", ascending=False, kind="stable").head(MOST)
-
-
-def dataset(lock: str) -> str:
-    """The MD5 of the data set that a dvc.lock tells of."""
-    (raw,) = (
-        out["md5"]
-        for stage in locked_stages(lock).values()
-        for out in stage.get("outs", [])
-        if out["path"] == RAW
-    )
-    return str(raw)
 
 
 def test_images(dataset: str) -> Array | str:

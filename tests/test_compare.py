@@ -9,16 +9,14 @@ import pandas as pd
 import pytest
 
 from experiments.compare import (
-    PREDICTIONS,
-    SCORES,
     count_mistakes,
-    dataset,
     differences,
     main,
     one_wrong,
 )
 from experiments.evidence import Mistakes
 from experiments.recipes import LOCK
+from experiments.revisions import PREDICTIONS, SCORES, dataset
 from stages.edges.bad_input import BadInput
 from tests.project import Project, copy_of_project
 
@@ -109,12 +107,24 @@ def test_branches_tags_and_the_workspace_are_compared(project: Project) -> None:
     assert "A is better: 0 against 30, p < 0.0001" in output
     assert "shows 25 digits" in output
     assert (project.folder / "reports/compare.png").stat().st_size > 10_000
+    page = project.read("reports/compare.md")
+    assert page.startswith("# worse against first\n")
+    assert "A is better: 0 against 30" in page
+    assert "is not checked" in page
+    for name in re.findall(r"!\[.*\]\((.*)\)", page):
+        assert (project.folder / "reports" / name).read_bytes()[:4] == b"\x89PNG"
     assert project.git("status", "--porcelain") == (
         f" M dvc.lock\n M {PREDICTIONS}\n"  # not the picture
     )
 
     # By default the workspace against HEAD.
     assert "No difference can be told: 0 against 1, p = 1" in compare(project)
+    page = project.read("reports/compare.md")
+    assert "`dvc.lock` of B agrees with code and parameters" in page
+    assert "The bytes of its results are not verified here" in page
+    project.set({"evaluate": {"worst": 9}})
+    compare(project)
+    assert "is older than params.yaml; `dvc repro`" in project.read("reports/compare.md")
 
 
 def test_what_cannot_be_compared_is_told_in_a_line(
