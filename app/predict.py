@@ -69,7 +69,7 @@ def predict(images: UInt8, model: Path) -> Any:
     from stages.training.network import load_network
     from stages.training.repeatable import set_threads
 
-    set_threads(1)
+    set_threads()
     network, scaling = load_network(model)
     return network.predict(scaling(images), batch_size=1_000, verbose=0)
 

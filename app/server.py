@@ -137,7 +137,7 @@ def main() -> None:
     # While somebody draws, questions queue as a matter of course.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we judge about them
-    set_threads(1)
+    set_threads()
     app = page(*load_network(arguments.model), arguments.host)
     try:
         server = waitress.create_server(

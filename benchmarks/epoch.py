@@ -6,7 +6,6 @@ The trainings are run in turn; the medians are of all epochs but each training's
 its program is compiled.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -19,11 +18,7 @@ from benchmarks.training import BATCH_SIZE, HIDDEN_UNITS, train
 
 ROUNDS, EPOCHS = 3, 5
 IMAGES = 60_000
-WAYS = {
-    "plain Keras fit, all cores": ("plain", 0),
-    "compiled epoch, all cores": ("compiled", 0),
-    "compiled epoch, one thread": ("compiled", 1),
-}
+WAYS = {"plain Keras fit": "plain", "compiled epoch": "compiled"}
 
 
 def products_alone() -> float:
@@ -57,33 +52,29 @@ def main() -> None:
         return
     seconds: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     for _ in range(ROUNDS):
-        for way, (how, threads) in WAYS.items():
-            seconds[way].append(train(how, EPOCHS, 0, threads)["seconds"])
-    alone = {}
-    for cores, threads in (("all cores", os.cpu_count() or 1), ("one thread", 1)):
-        output = subprocess.run(
+        for way, how in WAYS.items():
+            seconds[way].append(train(how, EPOCHS, 0)["seconds"])
+    # In a process of its own, as the trainings are.
+    products = float(
+        subprocess.run(
             [sys.executable, "-m", "benchmarks.epoch", "products"],
-            env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads)},
             check=True,
             stdout=subprocess.PIPE,
             text=True,
         ).stdout
-        alone[cores] = float(output)
+    )
 
     medians = {
         way: median(second for run in runs for second in run[1:]) for way, runs in seconds.items()
     }
-    baseline = medians["plain Keras fit, all cores"]
+    baseline = medians["plain Keras fit"]
     print("| one epoch | first, s | median, s | of plain Keras | of numpy's products |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for way, value in medians.items():
         first = median(run[0] for run in seconds[way])
-        products = alone[way.split(", ")[1]]
         ratio, times = value / baseline, value / products
         print(f"| {way} | {first:.2f} | {value:.2f} | {ratio:.2f} | {times:.2f} |")
-    for cores, products in alone.items():
-        ratio = products / baseline
-        print(f"| numpy's products alone, {cores} | | {products:.2f} | {ratio:.2f} | 1.00 |")
+    print(f"| numpy's products alone | | {products:.2f} | {products / baseline:.2f} | 1.00 |")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main() -> None:
         [{"train.epochs": epochs, "train.seed": seed + first} for seed in range(TRAININGS)]
         for first in (1000, 2000)
     )
-    jobs = workers(threads=1)
+    jobs = workers()
 
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)

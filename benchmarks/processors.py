@@ -55,7 +55,7 @@ def main() -> None:
         from stages.training.repeatable import keras
 
         pretend(PROCESSORS[sys.argv[1]])
-        network = compiled(1, 0, 1, keras.callbacks.Callback(), load())
+        network = compiled(1, 0, keras.callbacks.Callback(), load())
         print(hashlib.md5(b"".join(map(bytes, network.get_weights()))).hexdigest())  # noqa: S324
         return
     print("| processor | MD5 of the weights after an epoch |")

@@ -35,7 +35,7 @@ GRADIENT = 90
 
 def main() -> int:
     x, y = load_split(RAW, "test", "uint8")  # (n, 28, 28), (n,)
-    set_threads(1)
+    set_threads()
     network, scaling = load_network(MODEL)
     chance = np.random.default_rng(seed=0)
 

@@ -13,7 +13,7 @@ EPOCHS = 10
 
 def main() -> None:
     errors = {
-        how: np.array([train(how, EPOCHS, seed, 1)["test_error"] for seed in SEEDS])
+        how: np.array([train(how, EPOCHS, seed)["test_error"] for seed in SEEDS])
         for how in ("plain", "compiled")
     }
     print(f"| test error, %, after {EPOCHS} epochs | seeds {SEEDS[0]} to {SEEDS[-1]} | mean |")

@@ -19,9 +19,9 @@ HIDDEN_UNITS = [512, 256, 128]
 BATCH_SIZE = 32
 
 
-def train(how: str, epochs: int, seed: int, threads: int) -> dict[str, Any]:
+def train(how: str, epochs: int, seed: int) -> dict[str, Any]:
     """Runs one training in a new process; the seconds of each epoch, the test error in %."""
-    options = {"--epochs": epochs, "--seed": seed, "--threads": threads}
+    options = {"--epochs": epochs, "--seed": seed}
     flat = [str(word) for pair in options.items() for word in pair]
     command = [sys.executable, "-m", "benchmarks.training", how, *flat]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -55,13 +55,13 @@ def plain(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> None:
     )
 
 
-def compiled(epochs: int, seed: int, threads: int, callback: Any, data: dict[str, Any]) -> Any:
+def compiled(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> Any:
     """As stages/train.py does; the network."""
     from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
     from stages.training.network import build_network
     from stages.training.repeatable import keras, set_threads
 
-    set_threads(threads)
+    set_threads()
     network = build_network(HIDDEN_UNITS, seed)
     model = CompiledEpoch(network, data["x_train"], data["y_train"], BATCH_SIZE)
     model.compile(keras.optimizers.Adam())
@@ -86,7 +86,6 @@ def main() -> None:
     parser.add_argument("how", choices=["plain", "compiled"])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     data = load()
 
@@ -110,7 +109,7 @@ def main() -> None:
     if arguments.how == "plain":
         plain(arguments.epochs, arguments.seed, clock, data)
     else:
-        compiled(arguments.epochs, arguments.seed, arguments.threads, clock, data)
+        compiled(arguments.epochs, arguments.seed, clock, data)
     print(json.dumps({"seconds": clock.seconds, "test_error": round(clock.error, 4)}))
 
 

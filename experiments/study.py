@@ -20,7 +20,7 @@ from stages.data.mirrors import make_mirrors_absolute
 from stages.edges.bad_input import BadInput, explained
 from stages.edges.replacing import replacing
 from stages.results.pictures import save
-from tools.parameters import read_parameters
+from stages.training.threads import FEWEST, THREADS, processors
 
 REPORTS = Path("reports")
 # The history's validation is the held-out images, or, where there are none, the test images.
@@ -35,7 +35,9 @@ PREPARATION = "study-data"
 def main() -> None:
     options = parse()
     study = read_study(STUDY, axes(options))
-    jobs = options.jobs or workers(read_parameters()["train"].threads)
+    jobs = options.jobs or workers()
+    # Or each of them would start a thread for every processor.
+    os.environ.setdefault(THREADS, str(max(FEWEST, processors() // jobs)))
     on_test = options.on == "test"
     validation = 0 if on_test else study.validation
 
@@ -114,10 +116,9 @@ def layers(text: str) -> list[int]:
     return [int(units) for units in text.split(",")]
 
 
-def workers(threads: int) -> int:
-    """As many trainings at a time as there are processors for; 0 threads take all of them."""
-    processors = os.cpu_count() or 1
-    return max(1, processors // (threads or processors))
+def workers() -> int:
+    """As many trainings at a time as there are processors for, each with the fewest threads."""
+    return max(1, processors() // FEWEST)
 
 
 def obtain(label: str, trainings: Sequence[Training], jobs: int) -> dict[Training, str]:

@@ -23,13 +23,13 @@ PLOTS = Path("plots")
 
 def main() -> None:
     evaluate = read_section(Evaluate)
+    set_threads()
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
     classes = load_classes(NORMALIZED)
     history = read_history(TRAINING)
     held_out = load_array(NORMALIZED / "y_validation.npy", "uint8", ())  # (n,)
     # Without images held out, training watched the test images.
     watched = "validation" if len(held_out) else "test"
-    set_threads(1)
     network, _ = load_network(MODEL)
 
     probabilities = network.predict(x, batch_size=1_000, verbose=0)  # (n, 10)

@@ -23,6 +23,7 @@ CHECKPOINT = Path("checkpoint.npz")
 
 def main() -> None:
     model, train = read_section(Model), read_section(Train)
+    set_threads()
     epochs, seed = train.epochs, train.seed
     x, y = load_split(NORMALIZED, "train", "float32")  # (n, 28, 28), (n,)
     check_bounds("train.batch_size", train.batch_size, 1, len(y))
@@ -32,7 +33,6 @@ def main() -> None:
         x_watched, y_watched = load_split(NORMALIZED, "test", "float32")
     scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
 
-    set_threads(train.threads)
     network = build_network(model.hidden_units, seed)
     trainer = CompiledEpoch(network, x, y, train.batch_size)
     trainer.compile(keras.optimizers.Adam(train.learning_rate))

@@ -24,7 +24,7 @@ TUTORIAL: Parameters = {
     "download": {"dataset": "mnist-5k"},
     "normalize": {"scaling": "unit", "validation": 0},
     "model": {"hidden_units": [512, 256, 128]},
-    "train": {"epochs": 10, "batch_size": 32, "learning_rate": 0.001, "seed": 42, "threads": 1},
+    "train": {"epochs": 10, "batch_size": 32, "learning_rate": 0.001, "seed": 42},
     "evaluate": {"confidence": 0.95, "worst": 25},
 }
 TINY: Parameters = {"model": {"hidden_units": [8]}, "train": {"epochs": 2, "batch_size": 100}}

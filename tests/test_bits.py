@@ -1,20 +1,24 @@
 """The same bytes on every rerun, whatever the machine is told by others than params.yaml."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.project import Once, Project
+from stages.edges.bad_input import BadInput
+from stages.training.threads import THREADS, processors, threads
+from tests.project import ROOT, Once, Project, activated
 
-pytestmark = pytest.mark.slow
 MODEL = "models/handwritten_digit.h5"
 # The tutorial's network: large enough for threads and instructions to change its bits.
 NETWORK: dict[str, dict[str, Any]] = {
     "model": {"hidden_units": [512, 256, 128]},
-    "train": {"epochs": 1, "batch_size": 32},
+    "train": {"epochs": 2, "batch_size": 32},
 }
 # Where there is taskset, which is Linux's.
 ONE_CORE = (
@@ -48,17 +52,34 @@ def model_of(project: Project) -> bytes:
     return (project.folder / MODEL).read_bytes()
 
 
-def test_the_model_has_the_same_bytes_in_another_environment(
-    trained: Project, copy: Project
+@pytest.mark.slow
+def test_no_setting_of_this_user_or_shell_reaches_the_training(
+    trained: Project, copy: Project, tmp_path: Path
 ) -> None:
+    home = tmp_path / "home"
+    settings = home / ".keras/keras.json"
+    settings.parent.mkdir(parents=True)
+    of_this_user = json.dumps(
+        {"image_data_format": "channels_first", "floatx": "float64", "nnx_enabled": True}
+    )
+    settings.write_text(of_this_user)
     (copy.folder / MODEL).unlink()
-    copy.run(
+    said = copy.run(
         *ONE_CORE,
         *("python", "-m", "stages.train"),
         environment={
-            "TF_NUM_INTRAOP_THREADS": "4",
+            "HOME": str(home),
+            "KERAS_HOME": str(settings.parent),
+            "KERAS_BACKEND": "jax",
+            "KERAS_MAX_EPOCHS": "1",
+            "KERAS_MAX_STEPS_PER_EPOCH": "1",
+            "KERAS_NNX_ENABLED": "1",
+            "TF_USE_LEGACY_KERAS": "1",
+            "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
+            "TF_NUM_INTRAOP_THREADS": "1",
             "TF_NUM_INTEROP_THREADS": "3",
             "OMP_NUM_THREADS": "2",
+            "ONEDNN_MAX_CPU_ISA": "SSE41",
             "DNNL_MAX_CPU_ISA": "SSE41",
             "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
             "TF_ENABLE_ONEDNN_OPTS": "0",
@@ -67,8 +88,55 @@ def test_the_model_has_the_same_bytes_in_another_environment(
     )
 
     assert model_of(copy) == model_of(trained)
+    assert "epoch 2/2" in said
+    assert "2 epochs: loss" in said
+    assert settings.read_text() == of_this_user
 
 
+# One network of each kind of product: small batches, large ones, wide layers.
+SIDE_BY_SIDE = """
+import hashlib, pathlib, sys
+import numpy as np
+from stages.data.scaling import Scaling
+from stages.training.compiled_epoch import CompiledEpoch, permutations
+from stages.training.network import build_network, save_network
+from stages.training.repeatable import keras, set_threads
+
+set_threads()
+path = pathlib.Path(sys.argv[1])
+random = np.random.default_rng(0)
+x = random.random((1_024, 28, 28), dtype=np.float32)
+y = random.integers(0, 10, len(x)).astype(np.uint8)
+for batch_size, hidden_units in ((32, [512, 256, 128]), (1_024, [512, 64]), (256, [2048, 13])):
+    network = build_network(hidden_units, seed=1)
+    model = CompiledEpoch(network, x, y, batch_size)
+    model.compile(keras.optimizers.Adam())
+    model.fit(permutations(len(x), 1, 1, 1), steps_per_epoch=1, shuffle=False, verbose=0)
+    save_network(network, Scaling(0.0, 255.0), path)
+    print(hashlib.sha256(path.read_bytes()).hexdigest())
+path.unlink()
+"""
+
+
+@pytest.mark.slow
+def test_the_number_of_threads_and_of_cores_changes_no_bit(tmp_path: Path) -> None:
+    said = {
+        subprocess.run(
+            [*where, sys.executable, "-c", SIDE_BY_SIDE, tmp_path / "network.h5"],
+            cwd=ROOT,
+            env=activated() | {THREADS: count, "HOME": str(tmp_path)},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=280,
+        ).stdout
+        for where, count in ((ONE_CORE, "1"), ((), "2"), ((), "5"))
+    }
+    assert len(said) == 1, said
+    assert not (tmp_path / ".keras").exists()
+
+
+@pytest.mark.slow
 def test_forced_again_by_an_experiment_and_the_queue_the_lock_is_the_same(
     trained: Project, copy: Project
 ) -> None:
@@ -84,10 +152,12 @@ def test_forced_again_by_an_experiment_and_the_queue_the_lock_is_the_same(
         assert copy.git("show", f"{commit}:dvc.lock") == trained.read("dvc.lock")
 
 
-@pytest.mark.skipif(os.cpu_count() == 1, reason="needs two cores")
-def test_two_threads_give_other_bits(trained: Project, copy: Project) -> None:
-    """That is why train.threads is a parameter; and the tests above can fail."""
-    copy.set({"train": {"threads": 2}})
-    copy.run("python", "-m", "stages.train")
+def test_there_are_never_fewer_than_two_threads() -> None:
+    assert threads({}) == threads({THREADS: ""}) == max(2, processors())
+    assert [threads({THREADS: text}) for text in ("1", "2", "3", "1024")] == [2, 2, 3, 1024]
 
-    assert model_of(copy) != model_of(trained)
+
+@pytest.mark.parametrize("text", ["0", "-1", "1025", "2.0", "1_0", " 2", "all", "²", "9" * 9_999])
+def test_what_is_no_number_of_threads_is_told_in_a_line(text: str) -> None:
+    with pytest.raises(BadInput, match=rf"\A{THREADS} is '.{{,40}}; .* from 1 to 1024\Z"):
+        threads({THREADS: text})

@@ -87,3 +87,14 @@ def test_an_epochs_order_depends_on_the_seed_and_the_epoch_alone() -> None:
     np.testing.assert_array_equal(orders[1], later)
     assert (orders[0] != orders[1]).any()
     assert (orders[0] != other.numpy()).any()
+
+
+def test_sums_of_broadcasts_are_right() -> None:
+    """Builds of TensorFlow after 2.21 add them up wrongly on several threads (its issue 126812)."""
+
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    def total(column: Any) -> Any:
+        return tf.reduce_sum(tf.broadcast_to(column, [2, 1024, 1024]))
+
+    ones = tf.ones([1024, 1])
+    assert {float(total(ones)) for _ in range(50)} == {2.0 * 1024 * 1024}

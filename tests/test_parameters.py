@@ -17,7 +17,7 @@ GOOD = """
 download: {dataset: mnist}
 normalize: {scaling: unit, validation: 0}
 model: {hidden_units: [512, 256, 128]}
-train: {epochs: 10, batch_size: 32, learning_rate: 0.001, seed: 42, threads: 1}
+train: {epochs: 10, batch_size: 32, learning_rate: 0.001, seed: 42}
 evaluate: {confidence: 0.95, worst: 25}
 """
 NAMES = "download, normalize, model, train, evaluate"
@@ -90,7 +90,6 @@ def test_the_projects_own_file_is_good() -> None:
         ("train.learning_rate", True, "a finite number greater than 0"),
         ("train.seed", -1, "a whole number from 0 to 4294967295"),
         ("train.seed", 2**32, "a whole number from 0 to 4294967295"),
-        ("train.threads", -1, "a whole number from 0 to 1024"),
         ("evaluate.confidence", 0.49, "a number from 0.5 to 0.9999"),
         ("evaluate.confidence", 1, "a number from 0.5 to 0.9999"),
         ("evaluate.confidence", math.nan, "a number from 0.5 to 0.9999"),
@@ -114,7 +113,6 @@ def test_a_bad_value_is_named_with_what_would_do(
         ("train.epochs", 1, 100_000),
         ("train.batch_size", 1, 60_000),
         ("train.seed", 0, 2**32 - 1),
-        ("train.threads", 0, 1_024),
         ("evaluate.confidence", 0.5, 0.9999),
         ("evaluate.worst", 1, 100),
     ],
@@ -141,7 +139,7 @@ def test_messages_in_full() -> None:
     )
     assert message(with_value("train.epoch", 3)) == (
         "params.yaml: train.epoch is not a parameter; "
-        "train has epochs, batch_size, learning_rate, seed, threads"
+        "train has epochs, batch_size, learning_rate, seed"
     )
     assert message(GOOD + "training: {}") == (
         f"params.yaml: training is not a section; the sections are {NAMES}"

@@ -22,7 +22,6 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "train.batch_size": (500, STAGES[2:]),
     "train.learning_rate": (0.01, STAGES[2:]),
     "train.seed": (7, STAGES[2:]),
-    "train.threads": (2, STAGES[2:3]),  # too tiny to be shared out: the model has the same bits
     "evaluate.confidence": (0.9, STAGES[3:]),
     "evaluate.worst": (9, STAGES[3:]),
 }

@@ -106,11 +106,10 @@ def test_a_study_that_is_no_yaml_is_told_in_a_line(tmp_path: Path, text: str) ->
         read_study(path, {})
 
 
-def test_one_training_for_each_processor() -> None:
-    processors = os.cpu_count() or 1
-    assert workers(threads=1) == processors
-    assert workers(threads=2 * processors) == 1
-    assert workers(threads=0) == 1
+def test_every_training_has_two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    for processors, trainings in ((1, 1), (2, 1), (3, 1), (8, 4)):
+        monkeypatch.setattr("experiments.study.processors", lambda count=processors: count)
+        assert workers() == trainings
 
 
 def test_a_recipe_is_the_same_before_and_after_a_run(

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from stages.data.arrays import CLASSES, SIDE
 from stages.data.scaling import Scaling
@@ -19,24 +18,20 @@ def build_network(hidden_units: Sequence[int], seed: int) -> Any:
 
     Args:
         hidden_units: units of each hidden layer, from the image to the output.
-        seed: from 0 to 2**32 - 1; decides the initial weights.
+        seed: from 0 to 2**32 - 1; decides the initial weights, and what random layers draw.
 
     Returns:
         A keras.Sequential, float32 (n, 28, 28) -> (n, 10). The tutorial's [512, 256, 128]
         has 567,434 parameters.
     """
-    # Keras seeds an initializer at random unless told, whatever the layers before it drew.
-    seeds = np.random.SeedSequence(seed).generate_state(len(hidden_units) + 1)
-    initializers = [keras.initializers.GlorotUniform(seed=int(s)) for s in seeds]
+    # From it Keras seeds every initializer and random layer that is given no seed of its own.
+    keras.utils.set_random_seed(seed)
     return keras.Sequential(
         [
             keras.Input((SIDE, SIDE)),
             keras.layers.Flatten(),  # (n, 784)
-            *(
-                keras.layers.Dense(units, activation="relu", kernel_initializer=initializer)
-                for units, initializer in zip(hidden_units, initializers[:-1], strict=True)
-            ),
-            keras.layers.Dense(CLASSES, activation="softmax", kernel_initializer=initializers[-1]),
+            *(keras.layers.Dense(units, activation="relu") for units in hidden_units),
+            keras.layers.Dense(CLASSES, activation="softmax"),
         ],
         name="handwritten_digit",
     )

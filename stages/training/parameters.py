@@ -21,4 +21,3 @@ class Train(Section):
         gt=0, allow_inf_nan=False, description="a finite number greater than 0"
     )
     seed: int = whole(0, 2**32 - 1)
-    threads: int = whole(0, 1_024)

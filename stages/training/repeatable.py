@@ -2,8 +2,8 @@
 
 Everything that decides bits and must be set before the import is set here: others take
 `keras` and `tf` from this module. Measured: once the seed is fixed, the last bits of a training
-depend on the number of threads and, unless they are kept from it, on the instructions and the
-caches that TensorFlow finds in the processor.
+depend on whether it has one thread or more and, unless they are kept from it, on the instructions
+and the caches that TensorFlow finds in the processor.
 """
 
 import gc
@@ -14,24 +14,28 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# AVX2 is what nearly every x86-64 processor of the last ten years has. Later flags win over
-# what the user has set. Other kinds of processor ignore them.
-XLA_CAP = " --xla_cpu_max_isa=AVX2"
-os.environ["DNNL_MAX_CPU_ISA"] = "AVX2"
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
+from stages.training.threads import threads
+
+# How Keras, TensorFlow, XLA, oneDNN and OpenMP are told things; each by several dozen variables.
+SETTINGS = ("KERAS_", "TF_", "XLA_", "DNNL_", "ONEDNN_", "OMP_", "KMP_", "MKL_")
+# None that this user or shell has set may reach them: some change bits, others what is trained.
+for variable in [name for name in os.environ if name.startswith(SETTINGS)]:
+    del os.environ[variable]
+os.environ |= {
+    # AVX2 is what nearly every x86-64 processor of the last ten years has. Other kinds of
+    # processor ignore the caps.
+    "DNNL_MAX_CPU_ISA": "AVX2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"
     # YNNPACK, in which XLA computes products, knows no cap, but how to add up alike.
-    + " --xla_cpu_enable_platform_dependent_math=false"
+    " --xla_cpu_enable_platform_dependent_math=false"
     # Or it would not get those of the gradients; see compiled_epoch.product.
-    + " --xla_disable_hlo_passes=transpose-folding"
-    + XLA_CAP
-)
-# Otherwise they would change what set_threads sets.
-for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-    os.environ.pop(variable, None)
-os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # a GPU would add in another order
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # 1: warnings and errors
+    " --xla_disable_hlo_passes=transpose-folding",
+    "KERAS_BACKEND": "tensorflow",
+    # Keras would read the user's keras.json, or write one. Here it can do neither.
+    "KERAS_HOME": os.devnull,
+    "CUDA_VISIBLE_DEVICES": "-1",  # a GPU would add in another order
+    "TF_CPP_MIN_LOG_LEVEL": "1",  # warnings and errors
+}
 
 # What TensorFlow and Keras tell everyone at every start, and nobody can act on here.
 NOISE = (
@@ -80,24 +84,18 @@ gc.enable()
 for name in unused:
     del sys.modules[name]
 
-keras.config.set_floatx("float32")  # whatever a keras.json of this user says
 logging.getLogger("absl").addFilter(lambda record: not is_noise(record.getMessage()))
 
 __all__ = ["keras", "set_threads", "tf"]
 
 
-def set_threads(threads: int) -> None:
+def set_threads() -> None:
     """Sets the number of threads of an operation. Once a process, before it computes.
 
-    Args:
-        threads: 0 for all that the machine has: a thread for each core, and no cap at AVX2,
-            since the bits are this kind of machine's own anyway.
+    Raises:
+        BadInput: what the environment says of it is no number of threads.
     """
-    if threads == 0:
-        # Both are read when something is computed first, not at the import.
-        del os.environ["DNNL_MAX_CPU_ISA"]
-        os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].removesuffix(XLA_CAP)
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(threads(os.environ))
     tf.config.threading.set_inter_op_parallelism_threads(1)
     with without_noise():
         tf.config.list_logical_devices()  # looks for a GPU now, and complains now
