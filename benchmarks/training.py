@@ -58,13 +58,13 @@ def plain(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> None:
 def compiled(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> Any:
     """As stages/train.py does; the network."""
     from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
-    from stages.training.network import build_network
-    from stages.training.repeatable import keras, set_threads
+    from stages.training.network import LOSS, build_network, build_optimizer
+    from stages.training.repeatable import set_threads
 
     set_threads()
     network = build_network(HIDDEN_UNITS, seed)
     model = CompiledEpoch(network, data["x_train"], data["y_train"], BATCH_SIZE)
-    model.compile(keras.optimizers.Adam())
+    model.compile(build_optimizer(0.001), LOSS)
     model.fit(
         permutations(len(data["y_train"]), seed, 1, epochs),
         steps_per_epoch=1,

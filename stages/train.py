@@ -7,13 +7,14 @@ from stages.data.scaling import Scaling
 from stages.edges.bad_input import explained, no_arguments
 from stages.edges.parameters import check_bounds, read_section
 from stages.edges.progress import Progress
-from stages.training.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence
+from stages.training.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence, WriteHistory
 from stages.training.checkpoint import Checkpoint, digest
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
-from stages.training.history import save_history
-from stages.training.network import build_network, save_network
+from stages.training.history import history_in
+from stages.training.network import LOSS, build_network, build_optimizer, save_network
 from stages.training.parameters import Model, Train
-from stages.training.repeatable import keras, set_threads
+from stages.training.repeatable import set_threads
+from stages.training.unsupported import explaining_compilation
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")
@@ -35,7 +36,7 @@ def main() -> None:
 
     network = build_network(model.hidden_units, seed)
     trainer = CompiledEpoch(network, x, y, train.batch_size)
-    trainer.compile(keras.optimizers.Adam(train.learning_rate))
+    trainer.compile(build_optimizer(train.learning_rate), LOSS)
     checkpoint = Checkpoint(
         CHECKPOINT,
         {
@@ -45,25 +46,35 @@ def main() -> None:
         },
     )
     saving = SaveCheckpoint(checkpoint)
-    saving.resume(trainer)
+    saving.resume(trainer, epochs)
     done = len(saving.history)
 
-    with Progress("training", epochs, " epochs", done) as progress:
+    with (
+        history_in(METRICS) as log,
+        Progress("training", epochs, " epochs", done) as progress,
+        explaining_compilation(network),
+    ):
+        for logs in saving.history:
+            log(logs)
         trainer.fit(
             permutations(len(y), seed, done + 1, epochs),
             steps_per_epoch=1,
             initial_epoch=done,
             epochs=epochs,
             validation_data=one_batch(x_watched, y_watched),
-            callbacks=[StopAtDivergence(), saving, ShowProgress(progress, epochs)],
+            callbacks=[
+                StopAtDivergence(),
+                saving,
+                WriteHistory(log),
+                ShowProgress(progress, epochs),
+            ],
             shuffle=False,  # permutations are
             verbose=0,
         )
     save_network(network, scaling, MODEL)
-    save_history(METRICS, saving.history)
     checkpoint.remove()
     last = saving.history[-1]
-    print(f"{epochs} epochs: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}")
+    print(f"{len(saving.history)} epochs: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}")
 
 
 if __name__ == "__main__":

@@ -99,8 +99,8 @@ import hashlib, pathlib, sys
 import numpy as np
 from stages.data.scaling import Scaling
 from stages.training.compiled_epoch import CompiledEpoch, permutations
-from stages.training.network import build_network, save_network
-from stages.training.repeatable import keras, set_threads
+from stages.training.network import LOSS, build_network, build_optimizer, save_network
+from stages.training.repeatable import set_threads
 
 set_threads()
 path = pathlib.Path(sys.argv[1])
@@ -110,7 +110,7 @@ y = random.integers(0, 10, len(x)).astype(np.uint8)
 for batch_size, hidden_units in ((32, [512, 256, 128]), (1_024, [512, 64]), (256, [2048, 13])):
     network = build_network(hidden_units, seed=1)
     model = CompiledEpoch(network, x, y, batch_size)
-    model.compile(keras.optimizers.Adam())
+    model.compile(build_optimizer(0.001), LOSS)
     model.fit(permutations(len(x), 1, 1, 1), steps_per_epoch=1, shuffle=False, verbose=0)
     save_network(network, Scaling(0.0, 255.0), path)
     print(hashlib.sha256(path.read_bytes()).hexdigest())

@@ -1,3 +1,4 @@
+import math
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ STATE = State(
     [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7), np.zeros(0)],
     [{"loss": 0.1, "val_loss": 1 / 3}, {"loss": 1e-9, "val_loss": 0.2}],
 )
+EPOCHS = 3
 
 
 @pytest.fixture
@@ -34,20 +36,22 @@ def assert_is_state(state: State | None) -> None:
 
 
 def test_round_trip(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
-    assert_is_state(checkpoint.load())
+    assert_is_state(checkpoint.load(STATE.variables, EPOCHS))
     assert capsys.readouterr().out == ""
 
 
 def test_more_than_ten_variables_keep_their_order(checkpoint: Checkpoint) -> None:
-    checkpoint.save(State([np.array(n) for n in range(25)], []))
-    state = checkpoint.load()
+    many = State([np.array(n) for n in range(25)], STATE.history)
+    checkpoint.save(many)
+    state = checkpoint.load(many.variables, EPOCHS)
     assert state is not None
     assert [int(array) for array in state.variables] == list(range(25))
 
 
 def test_the_later_state_replaces_the_earlier(checkpoint: Checkpoint) -> None:
-    checkpoint.save(State([], []))
-    assert checkpoint.load() == State([], [])
+    later = State([], STATE.history[:1])
+    checkpoint.save(later)
+    assert checkpoint.load([], EPOCHS) == later
     assert [path.name for path in checkpoint.path.parent.iterdir()] == ["checkpoint.npz"]
 
 
@@ -56,7 +60,7 @@ def test_none_is_nothing_to_speak_of(
 ) -> None:
     checkpoint.remove()
     assert not checkpoint.path.exists()
-    assert checkpoint.load() is None
+    assert checkpoint.load(STATE.variables, EPOCHS) is None
     checkpoint.remove()  # again
     assert capsys.readouterr().out == ""
 
@@ -72,10 +76,48 @@ def test_none_is_nothing_to_speak_of(
 def test_a_state_of_other_dependencies_is_not_used(
     checkpoint: Checkpoint, others: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert Checkpoint(checkpoint.path, DEPENDENCIES | others).load() is None
+    assert Checkpoint(checkpoint.path, DEPENDENCIES | others).load(STATE.variables, EPOCHS) is None
     assert capsys.readouterr().out == (
         f"{checkpoint.path} is of other {said}: training starts afresh\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        (State(STATE.variables[:2], STATE.history), "holds 2 variables instead of 3"),
+        (State([*STATE.variables, np.ones(2)], STATE.history), "holds 4 variables instead of 3"),
+        (
+            State([np.zeros((3, 2), np.float32), *STATE.variables[1:]], STATE.history),
+            "holds a variable 0 of float32 (3, 2) instead of float32 (2, 3)",
+        ),
+        (
+            State([*STATE.variables[:2], np.zeros(0, np.float32)], STATE.history),
+            "holds a variable 2 of float32 (0,) instead of float64 (0,)",
+        ),
+        (
+            State([np.full((2, 3), np.nan, np.float32), *STATE.variables[1:]], STATE.history),
+            "holds a variable 0 that is not finite",
+        ),
+        (State(STATE.variables, []), "has no history of 1 to 3 epochs"),
+        (State(STATE.variables, STATE.history * 2), "has no history of 1 to 3 epochs"),
+        (State(STATE.variables, {"a": 1}), "has no history of 1 to 3 epochs"),  # type: ignore[arg-type]
+        (State(STATE.variables, [{}]), "has an epoch {} in its history"),
+        (State(STATE.variables, [7]), "has an epoch 7 in its history"),  # type: ignore[list-item]
+        (
+            State(STATE.variables, [{"loss": math.inf}]),
+            "has an epoch {'loss': inf} in its history",
+        ),
+        (State(STATE.variables, [{"loss": "1"}]), "has an epoch {'loss': '1'} in its history"),  # type: ignore[dict-item]
+    ],
+)
+def test_a_state_of_another_training_is_not_used(
+    checkpoint: Checkpoint, state: State, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though it says that it depends on the same."""
+    checkpoint.save(state)
+    assert checkpoint.load(STATE.variables, EPOCHS) is None
+    assert capsys.readouterr().out == f"{checkpoint.path} {problem}: training starts afresh\n"
 
 
 @pytest.mark.filterwarnings(
@@ -92,7 +134,7 @@ def test_any_damaged_byte(
         content = bytearray(whole)
         content[place] ^= bits
         checkpoint.path.write_bytes(content)
-        state = checkpoint.load()
+        state = checkpoint.load(STATE.variables, EPOCHS)
         said = capsys.readouterr().out
         if state is None:
             refused += 1
@@ -110,14 +152,14 @@ def test_a_state_that_lacks_a_part(
 ) -> None:
     with checkpoint.path.open("wb") as file:
         np.savez(file, about=np.array(about))
-    assert checkpoint.load() is None
+    assert checkpoint.load(STATE.variables, EPOCHS) is None
     assert " is damaged (" in capsys.readouterr().out
 
 
 def test_another_kind_of_file(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
     with checkpoint.path.open("wb") as file:
         np.save(file, np.zeros(3))
-    assert checkpoint.load() is None
+    assert checkpoint.load(STATE.variables, EPOCHS) is None
     assert " is damaged (" in capsys.readouterr().out
 
 
@@ -125,7 +167,7 @@ def test_any_truncation(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[st
     whole = checkpoint.path.read_bytes()
     for size in range(0, len(whole), 7):
         checkpoint.path.write_bytes(whole[:size])
-        assert checkpoint.load() is None
+        assert checkpoint.load(STATE.variables, EPOCHS) is None
         assert " is damaged (" in capsys.readouterr().out
 
 
@@ -136,7 +178,7 @@ import itertools, pathlib, sys
 import numpy as np
 from stages.training.checkpoint import Checkpoint, State
 checkpoint = Checkpoint(pathlib.Path(sys.argv[1]), {"data": "a"})
-state = checkpoint.load()
+state = checkpoint.load([np.zeros(300_000, int)], 10**9)
 for n in itertools.count(len(state.history) if state else 1):
     checkpoint.save(State([np.full(300_000, n)], [{"loss": float(n)}] * n))
     print(n, flush=True)
@@ -153,7 +195,7 @@ for n in itertools.count(len(state.history) if state else 1):
             process.kill()
             said = process.stdout.read().split()
         assert process.returncode == -signal.SIGKILL
-        state = Checkpoint(path, {"data": "a"}).load()
+        state = Checkpoint(path, {"data": "a"}).load([np.zeros(300_000, int)], 10**9)
         assert state is not None
         n = len(state.history)
         assert n >= max(last, *map(int, said or ["0"]))

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.edges.bad_input import BadInput
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
 from stages.training.network import build_network
 from stages.training.repeatable import keras, tf
+from stages.training.unsupported import explaining_compilation
 
 IMAGES = 22
 RANDOM = np.random.default_rng(0)
@@ -29,38 +31,238 @@ def test_the_tutorials_network_has_567434_parameters() -> None:
     assert build_network([512, 256, 128], seed=0).count_params() == 567_434
 
 
-@pytest.mark.parametrize("batch_size", [1, 8, 11, IMAGES])  # 8: the last batch has 6 images
-def test_it_trains_as_keras_does(batch_size: int) -> None:
-    ours, theirs = build_network([16, 12], seed=1), build_network([16, 12], seed=1)
+@keras.saving.register_keras_serializable()
+class Halves(keras.layers.Layer):  # type: ignore[misc]
+    """A layer of somebody's own: a dense layer inside of it, a loss, and a count that it keeps."""
+
+    def build(self, shape: Any) -> None:
+        self.dense = keras.layers.Dense(shape[-1] // 2, activation="relu")
+        self.dense.build(shape)
+        self.seen = self.add_weight(name="seen", initializer="zeros", trainable=False)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        y = self.dense(x)
+        self.add_loss(1e-2 * keras.ops.mean(y))
+        if training:
+            self.seen.assign_add(keras.ops.shape(x)[0])
+        return y
+
+
+def sequential(*layers: Any) -> Any:
+    return keras.Sequential(
+        [keras.Input((28, 28)), *layers, keras.layers.Dense(10, activation="softmax")]
+    )
+
+
+def multilayer(**options: Any) -> Any:
+    dense = [keras.layers.Dense(units, activation="relu", **options) for units in (16, 12)]
+    return sequential(keras.layers.Flatten(), *dense)
+
+
+def regularized() -> Any:
+    return multilayer(
+        kernel_regularizer=keras.regularizers.L1L2(0.01, 0.01), activity_regularizer="l2"
+    )
+
+
+def unbiased() -> Any:
+    return multilayer(use_bias=False, kernel_constraint="max_norm")
+
+
+def convolutional() -> Any:
+    return sequential(
+        keras.layers.Reshape((28, 28, 1)),
+        keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
+        keras.layers.MaxPooling2D(),
+        keras.layers.Flatten(),
+    )
+
+
+def normalized() -> Any:
+    return sequential(
+        keras.layers.Flatten(),
+        keras.layers.Dense(16, use_bias=False),
+        keras.layers.BatchNormalization(momentum=0.5),
+        keras.layers.ReLU(),
+    )
+
+
+def functional() -> Any:
+    inputs = keras.Input((28, 28))
+    rows = keras.layers.Dense(6, activation="tanh")(inputs)  # (n, 28, 6)
+    x = keras.layers.Flatten()(rows)
+    x = keras.layers.Add()([Halves()(x), keras.layers.Dense(84)(x)])
+    return keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
+
+
+def gentle(**options: Any) -> Any:
+    return keras.optimizers.SGD(0.05, momentum=0.9, **options)
+
+
+def halfway(labels: Any, probabilities: Any) -> Any:
+    """A loss of somebody's own, for each image."""
+    return 0.5 * keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+
+
+CROSS_ENTROPY = "sparse_categorical_crossentropy"
+OBJECT = keras.losses.SparseCategoricalCrossentropy()
+SCHEDULE = keras.optimizers.schedules.CosineDecay(0.05, 5)
+
+
+@pytest.mark.parametrize(
+    ("build", "optimize", "loss", "batch_size"),
+    [
+        (multilayer, lambda: keras.optimizers.Adam(0.01), CROSS_ENTROPY, 1),
+        (multilayer, lambda: keras.optimizers.Adam(0.01), CROSS_ENTROPY, 8),  # 6 in the last batch
+        (regularized, gentle, CROSS_ENTROPY, 8),
+        (unbiased, lambda: gentle(clipnorm=0.1, weight_decay=0.1), halfway, 11),
+        (normalized, lambda: keras.optimizers.SGD(SCHEDULE, global_clipnorm=0.5), OBJECT, 11),
+        (convolutional, lambda: gentle(use_ema=True), CROSS_ENTROPY, 11),
+        (functional, lambda: keras.optimizers.Lion(0.001), CROSS_ENTROPY, 11),
+    ],
+)
+def test_it_trains_as_keras_does(build: Any, optimize: Any, loss: Any, batch_size: int) -> None:
+    keras.utils.set_random_seed(1)
+    ours = build()
+    theirs = keras.models.clone_model(ours)
+    theirs.set_weights(ours.get_weights())
     model = CompiledEpoch(ours, X, Y, batch_size)
-    model.compile(keras.optimizers.Adam(0.01))
+    model.compile(optimize(), loss)
     history = fit(model, 2, validation_data=one_batch(X, Y))
 
-    theirs.compile(
-        keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
+    theirs.compile(optimize(), loss, metrics=["accuracy"], jit_compile=False)
     for epoch in range(2):
         order = np.random.default_rng([3, epoch + 1]).permutation(IMAGES)
-        losses, hits = 0.0, 0.0
+        losses, right = 0.0, 0.0
         for start in range(0, IMAGES, batch_size):
             places = order[start : start + batch_size]
             theirs.reset_metrics()
-            loss, accuracy = theirs.train_on_batch(X[places], Y[places])
-            losses += loss * len(places)
-            hits += accuracy * len(places)
+            batch_loss, accuracy = theirs.train_on_batch(X[places], Y[places])
+            losses += batch_loss * len(places)
+            right += accuracy * len(places)
         assert history["loss"][epoch] == pytest.approx(losses / IMAGES, rel=1e-4)
-        assert history["accuracy"][epoch] == pytest.approx(hits / IMAGES)
+        assert history["accuracy"][epoch] == pytest.approx(right / IMAGES)
+    theirs.optimizer.finalize_variable_values(theirs.trainable_weights)  # as fit does in the end
 
+    assert len(ours.weights) == len(theirs.weights)
     for mine, yours in zip(ours.weights, theirs.weights, strict=True):
         np.testing.assert_allclose(mine, yours, atol=1e-4)
-    loss, accuracy = theirs.evaluate(X, Y, verbose=0)
-    assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-3)
-    assert history["val_accuracy"][-1] == pytest.approx(accuracy)
+    val_loss, accuracy = theirs.evaluate(X, Y, verbose=0)
+    if not model.optimizer.use_ema:  # the last validation was before the averages took their place
+        assert history["val_loss"][-1] == pytest.approx(val_loss, rel=1e-3)
+        assert history["val_accuracy"][-1] == pytest.approx(accuracy)
+
+
+class Tally(keras.layers.Layer):  # type: ignore[misc]
+    """Keeps, for each of its inputs, how often it was there in training, its sum and its squares'.
+
+    And by how much it was other than 1 out of training.
+    """
+
+    def build(self, shape: Any) -> None:
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        self.sums = self.add_weight(shape=shape[1:], initializer="zeros", trainable=False)
+        self.squares = self.add_weight(shape=shape[1:], initializer="zeros", trainable=False)
+        self.otherwise = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if training:
+            self.count.assign_add(keras.ops.shape(x)[0])
+            self.sums.assign_add(keras.ops.sum(x, axis=0))
+            self.squares.assign_add(keras.ops.sum(x**2, axis=0))
+        else:
+            self.otherwise.assign_add(keras.ops.sum(abs(x - 1)))
+        return x
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "variance"),
+    [("Dropout", 0.3, 0.3 / 0.7), ("GaussianNoise", 0.5, 0.5**2)],
+)
+def test_random_layers_draw_anew_for_every_minibatch_of_a_training_alone(
+    kind: str, amount: float, variance: float
+) -> None:
+    keras.utils.set_random_seed(1)
+    tally = Tally()
+    network = sequential(
+        keras.layers.Flatten(), getattr(keras.layers, kind)(amount), tally, keras.layers.Dense(4)
+    )
+    ones = np.ones_like(X)
+    model = CompiledEpoch(network, ones, Y, 8)
+    model.compile(gentle(), CROSS_ENTROPY)
+    fit(model, 20, validation_data=one_batch(ones, Y))
+
+    n = float(tally.count.numpy())
+    assert n == 20 * IMAGES
+    mean, square = tally.sums.numpy() / n, tally.squares.numpy() / n
+    assert mean.mean() == pytest.approx(1, abs=0.01)
+    assert (square - mean**2).mean() == pytest.approx(variance, rel=0.05)
+    # Were two minibatches or epochs given the same, the means would vary by more.
+    assert mean.var() == pytest.approx(variance / n, rel=0.25)
+    assert tally.otherwise.numpy() == 0
+
+
+def trained(build: Any, seed: int) -> list[bytes]:
+    """The bytes of everything that a training of two epochs changes."""
+    keras.utils.set_random_seed(seed)
+    model = CompiledEpoch(build(), X, Y, 8)
+    model.compile(gentle(), CROSS_ENTROPY)
+    fit(model, 2)
+    return [variable.numpy().tobytes() for variable in model.network.variables]
+
+
+def test_layers_without_a_seed_are_seeded() -> None:
+    def build() -> Any:
+        noisy = keras.layers.GaussianNoise(0.1)
+        return sequential(keras.layers.Flatten(), noisy, keras.layers.Dropout(0.5))
+
+    once = trained(build, seed=1)
+    assert trained(build, seed=1) == once
+    assert all(a != b for a, b in zip(trained(build, seed=2), once, strict=True) if any(b))
+
+
+class InPython(keras.layers.Layer):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:
+        return tf.ensure_shape(tf.py_function(lambda y: 2 * y, [x], tf.float32), x.shape)
+
+
+class ByChance(keras.layers.Layer):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:
+        return x + tf.random.normal(x.shape[1:])
+
+
+class Forgetful(keras.layers.Layer):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:
+        return x + keras.random.normal(x.shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("layer", "problem"),
+    [
+        (lambda: keras.layers.RandomRotation(0.1, name="odd"), "cannot be compiled by XLA"),
+        (lambda: InPython(name="odd"), "cannot be compiled by XLA"),
+        (lambda: ByChance(name="odd"), r"draws random numbers that no seed decides \(Random"),
+        (lambda: Forgetful(name="odd"), "uses a variable that is not the network's"),
+    ],
+)
+def test_a_layer_that_cannot_be_trained_is_named(layer: Any, problem: str) -> None:
+    network = sequential(
+        keras.layers.Reshape((28, 28, 1)), keras.layers.ReLU(), layer(), keras.layers.Flatten()
+    )
+    model = CompiledEpoch(network, X, Y, 8)
+
+    def train() -> None:
+        with explaining_compilation(network):
+            model.compile(gentle(), CROSS_ENTROPY)
+            fit(model, 1)
+
+    with pytest.raises(BadInput, match=rf"\AThe layer odd {problem}.*\Z"):
+        train()
 
 
 def test_no_product_is_left_to_eigen() -> None:
     model = CompiledEpoch(build_network([16, 12], seed=1), X, Y, 8)
-    model.compile(keras.optimizers.Adam())
+    model.compile(keras.optimizers.Adam(), CROSS_ENTROPY)
     (order,) = permutations(IMAGES, 3, 1, 1)
     epoch = tf.function(model.train_step, jit_compile=True)
     program = epoch.experimental_get_compiler_ir(order)(stage="optimized_hlo")
@@ -73,7 +275,7 @@ def test_a_shorter_training_is_the_beginning_of_a_longer_one() -> None:
     histories = []
     for epochs in (1, 3):
         model = CompiledEpoch(build_network([16], seed=1), X, Y, 8)
-        model.compile(keras.optimizers.Adam())
+        model.compile(keras.optimizers.Adam(), CROSS_ENTROPY)
         histories.append(fit(model, epochs))
     for name in ("loss", "accuracy"):
         assert histories[0][name] == histories[1][name][:1]

@@ -1,14 +1,17 @@
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stages.edges.bad_input import BadInput
-from stages.training.history import read_history, save_history
+from stages.training.history import history_in, read_history
 
 PROJECT = Path(__file__).parents[1]
 EPOCHS = [
@@ -22,6 +25,12 @@ FILES = {
     "plots/metrics/validation/accuracy.tsv",
     "plots/metrics/validation/loss.tsv",
 }
+
+
+def save(folder: Path, epochs: list[dict[str, float]]) -> None:
+    with history_in(folder) as log:
+        for epoch in epochs:
+            log(epoch)
 
 
 def git(folder: Path, *words: str) -> None:
@@ -49,7 +58,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(repository)
-    save_history(Path("metrics/train"), EPOCHS)
+    save(Path("metrics/train"), EPOCHS)
     return Path("metrics/train")
 
 
@@ -84,12 +93,87 @@ def test_the_files_are_dvclives_without_time_stamps(folder: Path) -> None:
 def test_saved_again_the_files_are_the_same(folder: Path) -> None:
     before = read_all(folder)
     noisy = [{name: value + 1e-9 for name, value in logs.items()} for logs in EPOCHS]
-    save_history(folder, noisy)
+    save(folder, noisy)
     assert read_all(folder) == before
 
 
+def test_after_each_epoch_all_so_far_can_be_read(folder: Path) -> None:
+    whole = read_all(folder)
+    with history_in(folder) as log:
+        log(EPOCHS[0])
+        assert read_history(folder)["loss"]["train"].tolist() == [0.5]
+        assert json.loads((folder / "metrics.json").read_text())["step"] == 1
+        log(EPOCHS[1])
+        assert read_all(folder) == whole
+        assert set(read_all(folder)) == FILES
+    assert read_all(folder) == whole
+
+
+def test_killed_at_any_time_every_file_is_whole(repository: Path) -> None:
+    """A process logs one epoch after another, each of equal numbers, until it is killed."""
+    code = """
+import itertools, pathlib
+from stages.training.history import history_in
+with history_in(pathlib.Path("killed/train")) as log:
+    for n in itertools.count(1):
+        log(dict.fromkeys(["loss", "accuracy", "val_loss", "val_accuracy"], float(n)))
+        print(n, flush=True)
+"""
+    for attempt in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=repository,
+            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            for _ in range(attempt + 1):
+                process.stdout.readline()
+            time.sleep(0.003 * attempt)
+            process.kill()
+            done = attempt + 1 + len(process.stdout.read().split())
+        folder = repository / "killed/train"
+        assert (
+            set(read_all(folder)) - {name for name in read_all(folder) if "partial" in name}
+            == FILES
+        )
+        for lines in read_history(folder).values():
+            for values in lines.values():
+                assert values.tolist() == list(range(1, len(values) + 1))
+                assert len(values) in (done, done + 1)
+        json.loads((folder / "metrics.json").read_text())
+    shutil.rmtree(repository / "killed")
+
+
+def test_nothing_is_sent_or_taken_up_as_the_environment_says(repository: Path) -> None:
+    """A server of DVC's Studio is named, and an earlier history is there to go on from."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        code = "from tests.test_history import *\nsave(Path('asked/train'), EPOCHS)"
+        for _ in range(2):
+            subprocess.run(
+                [sys.executable, "-c", code],
+                cwd=repository,
+                env=os.environ
+                | {
+                    "PYTHONPATH": str(PROJECT),
+                    "DVC_STUDIO_TOKEN": "secret",
+                    "DVC_STUDIO_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
+                    "DVC_STUDIO_REPO_URL": "https://example.org/a.git",
+                    "DVCLIVE_RESUME": "1",
+                },
+                check=True,
+                timeout=120,
+            )
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert read_history(repository / "asked/train")["loss"]["train"].tolist() == [0.5, 0.333333]
+    shutil.rmtree(repository / "asked")
+
+
 def test_a_shorter_history_replaces_a_longer_one(folder: Path) -> None:
-    save_history(folder, EPOCHS[:1])
+    save(folder, EPOCHS[:1])
     assert read_history(folder)["loss"]["train"].tolist() == [0.5]
     assert [path.name for path in folder.parent.iterdir()] == ["train"]
 
@@ -131,8 +215,8 @@ def test_a_repository_without_a_commit_is_one_clear_line(tmp_path: Path) -> None
     code = (
         "from pathlib import Path\n"
         "from stages.edges.bad_input import explained\n"
-        "from stages.training.history import save_history\n"
-        f"with explained(): save_history(Path('train'), {EPOCHS})"
+        "from stages.training.history import history_in\n"
+        "with explained(), history_in(Path('train')): pass"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],

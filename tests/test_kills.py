@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.training.threads import THREADS
 from tests.project import Project, activated
 
 MODEL = Path("models/handwritten_digit.h5")
@@ -56,6 +57,16 @@ def leftovers(project: Project) -> list[Path]:
     return [path for path in project.folder.rglob("partial-*") if ".dvc" not in path.parts]
 
 
+def add_layers(project: Project) -> None:
+    """Gives the network layers whose state is not in its weights, or in no trained ones."""
+    path = project.folder / "stages/training/network.py"
+    text = path.read_text()
+    place = "            keras.layers.Flatten(),  # (n, 784)\n"
+    assert place in text
+    more = "keras.layers.BatchNormalization(),\n            keras.layers.Dropout(0.3),\n"
+    path.write_text(text.replace(place, f"{place}            {more}"))
+
+
 @pytest.fixture
 def long_training(project: Project) -> tuple[Project, bytes]:
     """A project set up for a longer training, and the model that an uninterrupted one gives."""
@@ -91,6 +102,23 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     assert leftovers(project) == []
     history = project.read("metrics/train/plots/metrics/validation/loss.tsv").splitlines()
     assert len(history) == 1 + 60
+
+
+@pytest.mark.slow
+def test_killed_with_dropout_and_batch_normalization_it_ends_with_the_same_bytes(
+    project: Project,
+) -> None:
+    """Those of another number of threads, too."""
+    add_layers(project)
+    project.set(LONG)
+    project.run(*TRAIN, environment={THREADS: "2"})
+    expected = (project.folder / MODEL).read_bytes()
+    (project.folder / MODEL).unlink()
+    for epochs in (1, 3):
+        kill_after_epochs(project, signal.SIGKILL, epochs, 0)
+    assert 4 <= epochs_saved(project) < 60
+    project.run(*TRAIN, environment={THREADS: "5"})
+    assert (project.folder / MODEL).read_bytes() == expected
 
 
 def epochs_saved(project: Project) -> int:

@@ -1,7 +1,10 @@
 """What happens after each epoch of a training."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy.typing as npt
 
 from stages.edges.bad_input import BadInput
 from stages.edges.progress import Progress
@@ -34,9 +37,14 @@ class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
         self.checkpoint = checkpoint
         self.history: list[dict[str, float]] = []
 
-    def resume(self, model: Any) -> None:
-        """Gives the model the state saved for it, if there is one."""
-        state = self.checkpoint.load()
+    def resume(self, model: Any, epochs: int) -> None:
+        """Gives the model the state saved for it, if there is one.
+
+        Args:
+            model: a CompiledEpoch.
+            epochs: that the training is to have in the end.
+        """
+        state = self.checkpoint.load(values(model), epochs)
         if state:
             for variable, value in zip(variables(model), state.variables, strict=True):
                 variable.assign(value)
@@ -44,13 +52,31 @@ class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
         self.history.append({name: float(value) for name, value in logs.items()})
-        values = [variable.numpy() for variable in variables(self.model)]
-        self.checkpoint.save(State(values, self.history))
+        self.checkpoint.save(State(values(self.model), self.history))
 
 
 def variables(model: Any) -> list[Any]:
-    """Everything that training changes: the weights and what the optimizer keeps of each."""
-    return [*model.trainable_variables, *model.optimizer.variables]
+    """Everything that training changes.
+
+    The weights, what layers keep beside them (the state of their random numbers too), and what the
+    optimizer keeps.
+    """
+    return [*model.network.variables, *model.optimizer.variables]
+
+
+def values(model: Any) -> list[npt.NDArray[Any]]:
+    return [variable.numpy() for variable in variables(model)]
+
+
+class WriteHistory(keras.callbacks.Callback):  # type: ignore[misc]
+    """Hands on what Keras reports of each epoch. After SaveCheckpoint, which brings it back."""
+
+    def __init__(self, log: Callable[[Mapping[str, float]], None]) -> None:
+        super().__init__()
+        self.log = log
+
+    def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
+        self.log(logs)
 
 
 class ShowProgress(keras.callbacks.Callback):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ class State(NamedTuple):
     """What a training has come to.
 
     Attributes:
-        variables: the weights and what the optimizer keeps of each.
+        variables: the weights, what layers keep beside them, and what the optimizer keeps.
         history: for each epoch so far, what Keras reports of it.
     """
 
@@ -51,8 +52,13 @@ class Checkpoint:
         with replacing(self.path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
-    def load(self) -> State | None:
-        """The state to go on from, or None; says why where there is one that cannot be used."""
+    def load(self, like: Sequence[Array], epochs: int) -> State | None:
+        """The state to go on from, or None; says why where there is one that cannot be used.
+
+        Args:
+            like: the variables of the training that is to go on, as they are at its start.
+            epochs: that it is to have in the end.
+        """
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
@@ -71,10 +77,34 @@ class Checkpoint:
         if others:
             print(f"{self.path} is of other {' and '.join(others)}: training starts afresh")
             return None
+        if wrong := what_is_wrong(state, like, epochs):
+            print(f"{self.path} {wrong}: training starts afresh")
+            return None
         return state
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def what_is_wrong(state: State, like: Sequence[Array], epochs: int) -> str:
+    """Why a training with such variables cannot go on from a state; empty where it can."""
+    if not isinstance(state.history, list) or not 1 <= len(state.history) <= epochs:
+        return f"has no history of 1 to {epochs} epochs"
+    for logs in state.history:
+        values = list(logs.values()) if isinstance(logs, dict) else []
+        if not values or not all(type(value) is float and math.isfinite(value) for value in values):
+            return f"has an epoch {logs!r:.60} in its history"
+    if len(state.variables) != len(like):
+        return f"holds {len(state.variables)} variables instead of {len(like)}"
+    for place, (array, expected) in enumerate(zip(state.variables, like, strict=True)):
+        if (array.shape, array.dtype) != (expected.shape, expected.dtype):
+            return (
+                f"holds a variable {place} of {array.dtype} {array.shape} "
+                f"instead of {expected.dtype} {expected.shape}"
+            )
+        if not np.isfinite(array).all():
+            return f"holds a variable {place} that is not finite"
+    return ""
 
 
 def digest(paths: Sequence[Path]) -> str:

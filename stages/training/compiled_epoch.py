@@ -6,20 +6,29 @@ callbacks and the validation, but what it takes for one step is an epoch: the ba
 permutation of the training images, and XLA compiles the loop over its minibatches.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.training.repeatable import keras, tf
+from stages.training.unsupported import refuse_unsupported
+
+# Images that are judged at a time. All at once, a convolution's outputs would take gigabytes.
+JUDGED = 1_000
 
 
 class CompiledEpoch(keras.Model):  # type: ignore[misc]
     """Trains a network an epoch at a time; fit it on `permutations`, a step for each epoch.
 
+    Every step is what Keras's own would be: layers know that they are trained, the losses of
+    regularizers count, and what layers keep apart from weights (the statistics of a batch
+    normalization, where a random layer has got to) goes on from step to step.
+
     Args:
-        network: a keras.Sequential that gives probabilities, (n, …) -> (n, classes). Its dense
-            layers have biases, as Keras's do unless told.
+        network: a keras.Model that gives probabilities, (n, …) -> (n, classes).
         x: the training images, float32 of shape (n, …). TensorFlow uses their memory as it
             is, mapped from a file or not, so they must stay as they are.
         y: their labels, whole numbers of shape (n,).
@@ -35,56 +44,102 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
         self.y = tf.constant(y, tf.int32)
         self.batch_size = batch_size
 
-    def compile(self, optimizer: Any) -> None:
-        """Takes the optimizer; the loss is the cross-entropy, accuracy is reported with it."""
-        super().compile(optimizer, jit_compile=True)
+    def compile(self, optimizer: Any, loss: Any) -> None:
+        """Takes the optimizer and the loss, as Keras does; accuracy is reported with it.
+
+        They become the network's own, so that they are saved with it.
+
+        Raises:
+            BadInput: the network cannot be trained in this way; the message names the layer.
+        """
+        refuse_unsupported(self.network)
+        self.network.compile(optimizer, loss, metrics=["accuracy"])
+        super().compile(self.network.optimizer, jit_compile=True)
         # Before the loop is traced, which can create no variables.
-        optimizer.build(self.network.trainable_variables)
+        self.optimizer.build(self.network.trainable_variables)
 
     def train_step(self, permutation: Any) -> dict[str, Any]:
         """An epoch: updates the network by each minibatch of the images in this order, (n,)."""
-        images, size = self.y.shape[0], self.batch_size
 
-        def train_on(i: Any, loss: Any, right: Any) -> tuple[Any, Any, Any]:
-            # Not permutation[i * size : ...], of which XLA does not see the length.
-            batch_loss, batch_right = self.minibatch(tf.slice(permutation, [i * size], [size]))
-            return i + 1, loss + batch_loss, right + batch_right
+        def train_on(start: Any, size: int) -> tuple[Any, Any]:
+            # Not permutation[start : start + size], of which XLA does not see the length.
+            return self.minibatch(tf.slice(permutation, [start], [size]))
 
-        whole = images // size
-        _, loss, right = tf.while_loop(lambda i, *_: i < whole, train_on, (0, 0.0, 0.0))
-        if images % size:
-            rest_loss, rest_right = self.minibatch(permutation[whole * size :])
-            loss, right = loss + rest_loss, right + rest_right
-        return {"loss": loss / images, "accuracy": right / images}
+        with dense_layers_by_product():
+            return means(train_on, self.y.shape[0], self.batch_size)
 
     def minibatch(self, places: Any) -> tuple[Any, Any]:
-        """Updates the network by the images at these places, (b,); sums of loss and hits."""
-        variables = self.network.trainable_variables
+        """Updates the network by the images at these places, (b,); their mean loss, and hits."""
         labels = tf.gather(self.y, places)
+        variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            probabilities = self.forward(tf.gather(self.x, places))  # (b, classes)
-            losses = cross_entropy(labels, probabilities)  # (b,)
-            loss = tf.reduce_mean(losses)
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
-        return tf.reduce_sum(losses), hits(labels, probabilities)
-
-    def forward(self, x: Any) -> Any:
-        """What the network gives for images, (b, …) -> (b, classes), by `product`."""
-        for layer in self.network.layers:
-            if isinstance(layer, keras.layers.Dense):
-                x = layer.activation(product(x, layer.kernel.value) + layer.bias)
-            else:
-                x = layer(x)
-        return x
+            probabilities = self.network(tf.gather(self.x, places), training=True)  # (b, classes)
+            loss = self.network.compute_loss(y=labels, y_pred=probabilities, training=True)
+            scaled = self.optimizer.scale_loss(loss)  # for training in float16
+        self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        return loss, hits(labels, probabilities)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        x, labels = data
-        probabilities = self.network(x)
-        images = tf.cast(tf.shape(labels)[0], tf.float32)
-        return {
-            "loss": tf.reduce_mean(cross_entropy(labels, probabilities)),
-            "accuracy": hits(labels, probabilities) / images,
-        }
+        """Loss and accuracy of images, (n, …), with labels, (n,)."""
+        x, y = data
+
+        def judge(start: Any, size: int) -> tuple[Any, Any]:
+            places = start + tf.range(size)
+            labels = tf.gather(y, places)
+            probabilities = self.network(tf.gather(x, places), training=False)  # (b, classes)
+            loss = self.network.compute_loss(y=labels, y_pred=probabilities, training=False)
+            return loss, hits(labels, probabilities)
+
+        return means(judge, y.shape[0], min(JUDGED, y.shape[0]))
+
+
+def means(step: Callable[[Any, int], tuple[Any, Any]], images: int, size: int) -> dict[str, Any]:
+    """The mean loss and accuracy of images that are taken so many at a time, then what is left.
+
+    Args:
+        step: from the place of a batch's first image and the batch's size to its mean loss
+            and its hits.
+        images: of them all, at least `size`.
+        size: of a batch.
+    """
+
+    def add(i: Any, loss: Any, right: Any) -> tuple[Any, Any, Any]:
+        batch_loss, batch_right = step(i * size, size)
+        return i + 1, loss + tf.cast(batch_loss, tf.float32) * size, right + batch_right
+
+    whole, left = divmod(images, size)
+    _, loss, right = tf.while_loop(lambda i, *_: i < whole, add, (0, 0.0, 0.0))
+    if left:
+        rest_loss, rest_right = step(whole * size, left)
+        loss, right = loss + tf.cast(rest_loss, tf.float32) * left, right + rest_right
+    return {"loss": loss / images, "accuracy": right / images}
+
+
+@contextmanager
+def dense_layers_by_product() -> Iterator[None]:
+    """While this lasts, Keras's dense layers multiply by `product`, wherever in a network they are.
+
+    So a network is written as in any other project. It lasts while a program is traced, not while
+    it runs. Keras has no hook for this: clone_model reaches no layer inside of another layer, and
+    a class of our own would have to be used in every network, and be there for whoever loads one.
+    """
+    call = keras.layers.Dense.call
+    keras.layers.Dense.call = dense
+    try:
+        yield
+    finally:
+        keras.layers.Dense.call = call
+
+
+def dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:  # noqa: ARG001
+    """What a keras.layers.Dense gives for inputs, (…, m) -> (…, n)."""
+    kernel = keras.ops.convert_to_tensor(layer.kernel)  # (m, n)
+    x = keras.ops.reshape(inputs, (-1, kernel.shape[0]))  # (b, m)
+    y = product(x, kernel)
+    if layer.bias is not None:
+        y = keras.ops.add(y, layer.bias)
+    y = keras.ops.reshape(y, (*inputs.shape[:-1], kernel.shape[1]))
+    return y if layer.activation is None else layer.activation(y)
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -101,10 +156,6 @@ def product(x: Any, weights: Any) -> Any:
         return tf.matmul(upstream, weights, transpose_b=True), tf.matmul(tf.transpose(x), upstream)
 
     return tf.matmul(x, weights), gradients
-
-
-def cross_entropy(labels: Any, probabilities: Any) -> Any:
-    return keras.losses.sparse_categorical_crossentropy(labels, probabilities)
 
 
 def hits(labels: Any, probabilities: Any) -> Any:

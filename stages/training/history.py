@@ -1,6 +1,9 @@
 """Loss and accuracy after each epoch, as DVCLive keeps them for DVC's tables and plots."""
 
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,43 +11,64 @@ import numpy.typing as npt
 import pandas as pd
 
 from stages.edges.bad_input import BadInput
-from stages.edges.replacing import replacing
+from stages.edges.replacing import remove, replacing
 
 SPLITS = ("train", "validation")
 METRICS = ("loss", "accuracy")
 
 
-def save_history(folder: Path, epochs: Sequence[Mapping[str, float]]) -> None:
-    """Writes the history of a training with DVCLive.
+@contextmanager
+def history_in(folder: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Writes the history of a training with DVCLive, while it runs.
+
+    Yields a function that takes what Keras reports of the next epoch: loss, accuracy, val_loss and
+    val_accuracy. After each call the folder's files hold all epochs so far, and whoever reads them
+    meanwhile, or after a kill, finds each of them whole. Six digits are kept, so that noise in the
+    last bits makes no difference.
 
     Args:
         folder: is replaced.
-        epochs: for each epoch what Keras reports: loss, accuracy, val_loss and val_accuracy.
-            Six digits are kept, so that noise in the last bits makes no difference.
 
     Raises:
         BadInput: git has no commit yet, without which DVCLive does not start.
     """
+    # Otherwise the user's settings would have it take up an earlier history, or send this one
+    # to a server.
+    for variable in [name for name in os.environ if name.startswith("DVCLIVE_")]:
+        del os.environ[variable]
+    os.environ["DVC_STUDIO_OFFLINE"] = "true"
     # Here, as half a second is too much for those who only read.
     from dvclive import Live  # type: ignore[attr-defined]
     from scmrepo.exceptions import SCMError
 
+    # DVCLive writes its files bit by bit, so it does that beside.
+    partial = folder.with_name(f"partial-{folder.name}")
+    remove(partial)
+    partial.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with (
-            replacing(folder) as partial,
-            Live(str(partial), dvcyaml=None, save_dvc_exp=False) as live,
-        ):
-            for epoch, logs in enumerate(epochs, start=1):
-                live.step = epoch
+        with Live(str(partial), dvcyaml=None, save_dvc_exp=False) as live:
+            remove(folder)
+            live.step = 1
+
+            def log(epoch: Mapping[str, float]) -> None:
                 for split, prefix in zip(SPLITS, ("", "val_"), strict=True):
                     for metric in METRICS:
-                        live.log_metric(f"{split}/{metric}", round(logs[prefix + metric], 6))
+                        live.log_metric(f"{split}/{metric}", round(epoch[prefix + metric], 6))
+                live.make_summary()
+                for path in partial.rglob("*.*"):
+                    with replacing(folder / path.relative_to(partial)) as copy:
+                        shutil.copyfile(path, copy)
+                live.next_step()  # tells VS Code that there is something to read
+
+            yield log
     except SCMError:
         raise BadInput("DVCLive needs a git repository with a commit: git commit") from None
+    finally:
+        remove(partial)
 
 
 def read_history(folder: Path) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
-    """Reads what `save_history` wrote: metric, then split, to an array of shape (epochs,)."""
+    """Reads what `history_in` wrote: metric, then split, to an array of shape (epochs,)."""
     return {
         metric: {split: column(folder / f"plots/metrics/{split}/{metric}.tsv") for split in SPLITS}
         for metric in METRICS

@@ -34,7 +34,7 @@ os.environ |= {
     # Keras would read the user's keras.json, or write one. Here it can do neither.
     "KERAS_HOME": os.devnull,
     "CUDA_VISIBLE_DEVICES": "-1",  # a GPU would add in another order
-    "TF_CPP_MIN_LOG_LEVEL": "1",  # warnings and errors
+    "TF_CPP_MIN_LOG_LEVEL": "2",  # errors: what warnings say, its exceptions say too
 }
 
 # What TensorFlow and Keras tell everyone at every start, and nobody can act on here.
