@@ -93,22 +93,41 @@ def test_no_setting_of_this_user_or_shell_reaches_the_training(
     assert settings.read_text() == of_this_user
 
 
-# One network of each kind of product: small batches, large ones, wide layers.
+# Small batches, large ones, wide layers; and layers that do other things than multiply.
 SIDE_BY_SIDE = """
 import hashlib, pathlib, sys
 import numpy as np
 from stages.data.scaling import Scaling
 from stages.training.compiled_epoch import CompiledEpoch, permutations
 from stages.training.network import LOSS, build_network, build_optimizer, save_network
-from stages.training.repeatable import set_threads
+from stages.training.repeatable import keras, set_threads
 
 set_threads()
 path = pathlib.Path(sys.argv[1])
 random = np.random.default_rng(0)
 x = random.random((1_024, 28, 28), dtype=np.float32)
 y = random.integers(0, 10, len(x)).astype(np.uint8)
-for batch_size, hidden_units in ((32, [512, 256, 128]), (1_024, [512, 64]), (256, [2048, 13])):
-    network = build_network(hidden_units, seed=1)
+keras.utils.set_random_seed(1)
+others = keras.Sequential(
+    [
+        keras.Input((28, 28)),
+        keras.layers.Reshape((28, 28, 1)),
+        keras.layers.Conv2D(32, 3, activation="relu"),
+        keras.layers.MaxPooling2D(),
+        keras.layers.BatchNormalization(),
+        keras.layers.GaussianNoise(0.1),
+        keras.layers.Flatten(),
+        keras.layers.Dropout(0.5),
+        keras.layers.LayerNormalization(),
+        keras.layers.Dense(10, activation="softmax", kernel_regularizer="l2"),
+    ]
+)
+for batch_size, network in (
+    (32, build_network([512, 256, 128], seed=1)),
+    (1_024, build_network([512, 64], seed=1)),
+    (256, build_network([2048, 13], seed=1)),
+    (128, others),
+):
     model = CompiledEpoch(network, x, y, batch_size)
     model.compile(build_optimizer(0.001), LOSS)
     model.fit(permutations(len(x), 1, 1, 1), steps_per_epoch=1, shuffle=False, verbose=0)

@@ -44,12 +44,23 @@ def test_what_is_saved_is_loaded(trained: Any, saved: Path) -> None:
     np.testing.assert_array_equal(network(IMAGES), trained(IMAGES))
 
 
-def test_the_optimizer_that_trained_it_is_saved_with_it(trained: Any, saved: Path) -> None:
-    optimizer = keras.models.load_model(saved).optimizer
-    assert isinstance(optimizer, keras.optimizers.SGD)
-    assert optimizer.get_config() == trained.optimizer.get_config()
-    for ours, theirs in zip(optimizer.variables, trained.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+def test_what_trained_it_is_saved_with_it(
+    trained: Any, saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = keras.models.load_model(saved)
+    assert isinstance(model.optimizer, keras.optimizers.SGD)
+    assert model.optimizer.get_config() == trained.optimizer.get_config()
+    assert model.optimizer.momentum == 0.9
+    assert model.loss is keras.losses.get(trained.loss)
+    assert "optimizer" not in caplog.text  # that its state could not be loaded
+    model.fit(IMAGES, np.arange(5), verbose=0)
+
+
+def loaded_or_told(path: Path) -> Any:
+    try:
+        return load_network(path)
+    except BadInput as problem:
+        return str(problem)
 
 
 def test_any_damage_is_told_in_a_line_or_does_not_matter(trained: Any, saved: Path) -> None:
@@ -60,12 +71,12 @@ def test_any_damage_is_told_in_a_line_or_does_not_matter(trained: Any, saved: Pa
         content = bytearray(whole)
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
         saved.write_bytes(content)
-        try:
-            network, scaling = load_network(saved)
-        except BadInput as problem:
+        outcome = loaded_or_told(saved)
+        if isinstance(outcome, str):
             refused += 1
-            assert re.fullmatch(f"{saved} (is not a network|has changed since) .*", str(problem))
+            assert re.fullmatch(f"{saved} (is not a network|has changed since) .*", outcome)
         else:
+            network, scaling = outcome
             assert scaling == SCALING
             np.testing.assert_array_equal(network(IMAGES), trained(IMAGES))
     assert refused > 40
@@ -154,7 +165,10 @@ def sequential(*middle: Any, shape: tuple[int, ...] = (28, 28), last: Any = None
 @pytest.mark.parametrize(
     ("architecture", "problem"),
     [
-        (two_inputs, r"has the inputs images .*, more .*; it must have one of shape \(None, 28, 28\)"),
+        (
+            two_inputs,
+            r"has the inputs images .*, more .*; it must have one of shape \(None, 28, 28\)",
+        ),
         (lambda: sequential(shape=(28, 28, 1)), r"has the inputs image \(None, 28, 28, 1\); .*"),
         (
             lambda: sequential(last=layers.Dense(9, activation="softmax")),
@@ -163,7 +177,7 @@ def sequential(*middle: Any, shape: tuple[int, ...] = (28, 28), last: Any = None
         (Subclass, "is a Subclass; it must be Sequential or functional"),
         (
             lambda: sequential(last=layers.Dense(10, name="end")),
-            'ends in the layer end, which gives no probabilities; it must have activation="softmax"',
+            "ends in the layer end, which gives no probabilities; it must have .*",
         ),
     ],
 )

@@ -114,10 +114,14 @@ def refuse_unsavable(layer: Any) -> None:
 def save_network(network: Any, scaling: Scaling, path: Path) -> None:
     """Writes a network in the tutorial's format, HDF5, the same bytes for the same weights.
 
-    The optimizer that it was compiled with goes along, so that whoever loads it can train it on,
-    and so does the scaling of its input, as attributes of the file, so that the file alone is
-    enough to read a digit.
+    What it was compiled with goes along, so that whoever loads it can train it on, and so does the
+    scaling of its input, as attributes of the file, so that the file alone is enough to read a
+    digit.
     """
+    # With the optimizer as it was at first: from this format Keras cannot load what it keeps of
+    # each weight, twice the size of the weights, and says so at every load.
+    optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
+    network.compile(optimizer, network.loss, metrics=["accuracy"])
     with replacing(path) as partial:
         network.save(partial)
         with h5py.File(partial, "r+") as file:
