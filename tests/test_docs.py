@@ -5,7 +5,9 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -34,6 +36,29 @@ def test_a_metric(project: Project) -> None:
         line for line in project.dvc("metrics", "diff", "--md").splitlines() if "top_2" in line
     )
     assert re.search(r"outside_top_2 +\| - +\| \d", row)
+
+
+def config(project: Project, name: str) -> Any:
+    """What the model's file says of the model or of its training."""
+    with h5py.File(project.folder / "models/handwritten_digit.h5") as file:
+        return json.loads(file.attrs[name])
+
+
+def test_a_layer(project: Project) -> None:
+    change(project, "layer")
+    assert project.repro() == (["train", "evaluate"], [])
+    layers = [layer["class_name"] for layer in config(project, "model_config")["config"]["layers"]]
+    assert {"Conv2D", "BatchNormalization", "Dropout"} <= set(layers)
+    assert json.loads(project.read("metrics/evaluate.json"))["baseline_error"] < 20
+
+
+def test_the_optimizer(project: Project) -> None:
+    change(project, "optimizer")
+    assert project.repro() == (["train", "evaluate"], [])
+    optimizer = config(project, "training_config")["optimizer_config"]
+    assert optimizer["class_name"] == "SGD"
+    assert optimizer["config"]["clipnorm"] == 1.0
+    assert optimizer["config"]["learning_rate"]["class_name"] == "ExponentialDecay"
 
 
 def test_a_parameter(project: Project) -> None:

@@ -141,7 +141,7 @@ def test_another_file_is_told_in_a_line(tmp_path: Path) -> None:
         load_network(path)
 
 
-class Unregistered(layers.Layer):  # type: ignore[misc]
+class Unregistered(keras.layers.Layer):  # type: ignore[misc]
     def call(self, x: Any) -> Any:
         return x
 
