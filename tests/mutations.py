@@ -116,13 +116,14 @@ def checkpoints(chance: random.Random, folder: Path) -> Callable[[], None]:
     from stages.training.checkpoint import Checkpoint, State
 
     checkpoint = Checkpoint(folder / "checkpoint.npz", {"code": "1"})
-    checkpoint.save(State([np.zeros((9, 9), np.float32)] * 5, [{"loss": 0.5, "val_loss": 0.5}] * 3))
+    variables = [np.zeros((9, 9), np.float32)] * 5
+    checkpoint.save(State(variables, [{"loss": 0.5, "val_loss": 0.5}] * 3))
     content = checkpoint.path.read_bytes()
 
     def read() -> None:
         checkpoint.path.write_bytes(mutated(content, chance))
         with contextlib.redirect_stdout(io.StringIO()):
-            state = checkpoint.load()
+            state = checkpoint.load(variables, epochs=3)
         if state is None:
             raise BadInput("it starts afresh")
 
