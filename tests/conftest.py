@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from stages.data.datasets import embedded_mnist_5k
 from stages.data.scaling import Scaling
 from tests.project import STAGES, Once, Project, copy_of_project
 
 MODEL = "handwritten_digit.h5"
+# On a busy machine an example may take long.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

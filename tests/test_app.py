@@ -58,7 +58,7 @@ def address(trained_model: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=100)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_what_is_no_picture_is_refused(address: str, body: bytes, message: str) 
     "header", [("Content-Length", "32000001"), ("Transfer-Encoding", "chunked")]
 )
 def test_an_upload_over_the_limit_is_refused(address: str, header: tuple[str, str]) -> None:
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=100)
     connection.putrequest("POST", "/digit")
     connection.putheader(*header)
     connection.endheaders()
@@ -207,7 +207,7 @@ def test_only_this_machine_is_served(address: str) -> None:
 
 
 def test_the_browser_is_told_what_to_refuse(address: str) -> None:
-    with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310
+    with urllib.request.urlopen(address, timeout=100) as answer:  # noqa: S310
         policy = answer.headers["Content-Security-Policy"].split("; ")
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert policy[0] == "default-src 'self'"
@@ -231,7 +231,7 @@ def test_the_browser_is_told_what_to_refuse(address: str) -> None:
     ],
 )
 def test_other_sites_are_refused(address: str, headers: dict[str, str], status: int) -> None:
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=100)
     for method, path in (("GET", "/"), ("POST", "/digit")):
         body = png(one()) if method == "POST" else None
         connection.request(method, path, body, headers)
@@ -245,7 +245,7 @@ def test_half_open_requests_keep_nobody_out(address: str) -> None:
     place = (urlsplit(address).hostname, urlsplit(address).port)
     with contextlib.ExitStack() as stack:
         for number in range(150):
-            other = stack.enter_context(socket.create_connection(place, timeout=20))
+            other = stack.enter_context(socket.create_connection(place, timeout=100))
             other.sendall(b"POST /digit HTTP/1.1\r\nContent-Length: 9999\r\n\r\n"[: 5 + number])
         assert json.loads(post(address, png(one())))["image"]
         # And those who say no more are shown out.
@@ -292,5 +292,5 @@ def png(image: Image.Image, compress_level: int = 1) -> bytes:
 
 def post(address: str, body: bytes) -> Any:
     request = urllib.request.Request(f"{address}digit", data=body)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=100) as answer:  # noqa: S310
         return answer.read()

@@ -180,7 +180,7 @@ def loaded(code: str, folder: Path) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=280,
     )
     return set(json.loads(result.stdout.splitlines()[-1]))
 

@@ -35,7 +35,7 @@ def save(folder: Path, epochs: list[dict[str, float]]) -> None:
 
 def git(folder: Path, *words: str) -> None:
     who = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
-    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, timeout=60)
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, timeout=280)
 
 
 def read_all(folder: Path) -> dict[str, str]:
@@ -164,7 +164,7 @@ def test_nothing_is_sent_or_taken_up_as_the_environment_says(repository: Path) -
                     "DVCLIVE_RESUME": "1",
                 },
                 check=True,
-                timeout=120,
+                timeout=280,
             )
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -224,7 +224,7 @@ def test_a_repository_without_a_commit_is_one_clear_line(tmp_path: Path) -> None
         env=os.environ | {"PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=280,
         check=False,
     )
     assert result.returncode == 1

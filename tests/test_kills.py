@@ -46,7 +46,7 @@ def kill_after_epochs(project: Project, number: signal.Signals, epochs: int, pau
             break
     time.sleep(pause)
     process.send_signal(number)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=280)
     # The usual status of a process that died of this signal, or it was done before.
     assert process.returncode in (-number, 0)
     assert "Traceback" not in rest

@@ -534,7 +534,7 @@ def test_the_stage_killed_half_way(server: Server, tmp_path: Path) -> None:
     assert outputs(project) == OLD
 
     set_parameters(project, {"download": {"dataset": "mnist-5k"}})
-    subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=280)
     names = {"x_train", "y_train", "x_test", "y_test", "classes"}
     assert set(outputs(project)) == {
         *(f"data/raw/{name}.npy" for name in names),

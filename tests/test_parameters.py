@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.data.datasets import DATASETS
@@ -296,19 +296,16 @@ def good_or_explained(text: str) -> None:
         assert set(parameters) == set(SECTIONS)
 
 
-@settings(deadline=None)  # they write files
 @given(values)
 def test_any_document_is_good_or_explained(document: Any) -> None:
     good_or_explained(yaml.safe_dump(document, allow_unicode=True))
 
 
-@settings(deadline=None)  # they write files
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_any_text_is_good_or_explained(text: str) -> None:
     good_or_explained(text)
 
 
-@settings(deadline=None)  # they write files
 @given(
     st.integers(0, len(GOOD)), st.integers(0, 4), st.sampled_from("{}[]:,-&*!|>'\"%@`#~\n\t 1_x")
 )
@@ -319,7 +316,6 @@ def test_any_slip_of_the_pen_is_good_or_explained(place: int, cut: int, typed: s
 keys = [f"{section}.{key}" for section, part in yaml.safe_load(GOOD).items() for key in part]
 
 
-@settings(deadline=None)  # they write files
 @given(st.sampled_from(keys), values)
 def test_any_value_is_taken_as_it_is_or_refused_by_name(key: str, value: Any) -> None:
     section, name = key.split(".")

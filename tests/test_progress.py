@@ -30,7 +30,7 @@ print("done")
 
 def test_a_log_gets_a_line_a_step_without_control_characters() -> None:
     result = subprocess.run(
-        [sys.executable, "-c", CODE], cwd=PROJECT, capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", CODE], cwd=PROJECT, capture_output=True, check=True, timeout=280
     )
     assert result.stdout == b"done\n"
     lines = result.stderr.decode().splitlines()
@@ -57,7 +57,7 @@ def test_a_terminal_gets_a_bar() -> None:
         stderr=theirs,
         stdout=subprocess.DEVNULL,
         check=True,
-        timeout=60,
+        timeout=280,
     )
     os.close(theirs)
     reader.join(timeout=10)

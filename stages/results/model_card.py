@@ -38,6 +38,7 @@ def model_card(
         taken_for = classes[int(others.argmax())] if others.any() else "–"
         share = f"{100 * mistakes[place] / images[place]:.2f}%" if images[place] else "–"
         rows.append(f"| {name} | {images[place]:,} | {mistakes[place]:,} | {share} | {taken_for} |")
+    error, low, high = (scores[f"baseline_error{end}"] for end in ("", "_low", "_high"))
     return f"""# Model card
 
 Written by the stage `evaluate`; the numbers are those of `metrics/` and `plots/`.
@@ -48,11 +49,11 @@ attributes `pixel_offset` and `pixel_divisor` of the file say, and gives a proba
 {len(classes)} classes.
 
 **What it was trained on.** The training images of the data set that `params.yaml` names, as
-`dvc.lock` pins it; by default MNIST: digits that employees and students in the USA wrote around 1990,
-centred and scaled by its makers.
+`dvc.lock` pins it; by default MNIST: digits that employees and students in the USA wrote around
+1990, centred and scaled by its makers.
 
-**How good it is.** Error on {images.sum():,} test images: {scores["baseline_error"]:.2f}%, \
-{100 * confidence:g}% interval {scores["baseline_error_low"]:.2f}–{scores["baseline_error_high"]:.2f}%.
+**How good it is.** Error on {images.sum():,} test images: {error:.2f}%, {100 * confidence:g}% \
+interval {low:.2f}–{high:.2f}%.
 That is one training; others differ by their seed, as the README says. Its probabilities are off by
 {100 * scores["expected_calibration_error"]:.2f} points on average (expected calibration error).
 
@@ -61,6 +62,6 @@ That is one training; others differ by their seed, as the README says. Its proba
 {chr(10).join(rows)}
 
 **What it is not for.** Anything where a wrong digit costs something: cheques, doses, addresses. It
-knows these classes alone, and calls whatever else it sees one of them, often surely. Digits written in
-other ways than MNIST's writers did, such as a 1 with a long upstroke, are read worse.
+knows these classes alone, and calls whatever else it sees one of them, often surely. Digits written
+in other ways than MNIST's writers did, such as a 1 with a long upstroke, are read worse.
 """
