@@ -10,6 +10,7 @@ endif
 VENV := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
 APP := .venv/.installed-app
+CLUSTER := .venv/.installed-cluster
 # Where `make app` listens; `:=`, since some shells export HOST, the machine's name.
 HOST := 127.0.0.1
 PORT := 8000
@@ -20,7 +21,8 @@ override B := $(value B)
 override IMAGE := $(value IMAGE)
 override HOST := $(value HOST)
 override PORT := $(value PORT)
-export A B IMAGE HOST PORT
+override OPTIONS := $(value OPTIONS)
+export A B IMAGE HOST PORT OPTIONS
 
 # As after `. .venv/bin/activate`: the stages' `python` is the one that the packages are for.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -40,8 +42,10 @@ repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
 	dvc repro
 	@dvc metrics show metrics/evaluate.json
 
-study: $(VENV)  ## compare the epochs and widths of study.yaml; options: make study OPTIONS="--on test"
-	@python -m experiments.study $(OPTIONS)
+# On a Ray cluster: RAY_ADDRESS=head:6379 make study. The options are words, of which the shell is
+# to make nothing more.
+study: $(VENV) $(if $(RAY_ADDRESS),$(CLUSTER))  ## compare the epochs and widths of study.yaml; options: make study OPTIONS="--on test"
+	@set -f; python -m experiments.study $$OPTIONS
 
 experiments: $(VENV)  ## dvc exp show, without the columns that say little
 	@dvc exp show --only-changed --drop \
@@ -76,6 +80,8 @@ lock: $(DEVELOPMENT)  ## compile requirements*.txt anew from requirements*.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet requirements-app.in -o requirements-app.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet requirements-cluster.in -o requirements-cluster.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet requirements-dev.in -o requirements-dev.txt
 
 # Nothing runs that is not pinned by its hash. antlr4-python3-runtime comes as source alone: pip would
@@ -99,6 +105,10 @@ $(APP): $(VENV) requirements-app.txt
 	@$(INSTALL) -r requirements-app.txt
 	@touch $@
 
-$(DEVELOPMENT): $(APP) requirements-dev.txt
+$(CLUSTER): $(VENV) requirements-cluster.txt
+	@$(INSTALL) -r requirements-cluster.txt
+	@touch $@
+
+$(DEVELOPMENT): $(APP) $(CLUSTER) requirements-dev.txt
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@

@@ -7,12 +7,13 @@ commit; params.yaml would not do, as it may have been edited after the last `dvc
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -25,14 +26,22 @@ LOCK = "dvc.lock"
 EXPERIMENTS = f"refs/exps/[0-9a-f][0-9a-f]/{'[0-9a-f]' * 38}/*"
 
 
-def recipe(changes: Mapping[str, Any]) -> str:
-    """The digest of what `dvc exp run` would make a training from now.
+class Ingredients(NamedTuple):
+    """What `dvc exp run` would make results from, but for changes of parameters.
 
-    Args:
-        changes: parameters in place of those in params.yaml, by name, such as train.seed.
+    Attributes:
+        stages: for each, its command, the MD5 of each file and folder of code, and the sections
+            of its parameters.
+        parameters: those of params.yaml, by name, such as train.seed.
     """
+
+    stages: dict[str, tuple[str, dict[str, str], list[str]]]
+    parameters: dict[str, Any]
+
+
+def ingredients() -> Ingredients:
+    """Those of the workspace as it is now."""
     stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
-    parameters = flat(read_yaml(PARAMETERS)) | dict(changes)
     made = {
         path
         for stage in stages.values()
@@ -40,18 +49,37 @@ def recipe(changes: Mapping[str, Any]) -> str:
         for out in stage.get(kind, [])
         for path in ([out] if isinstance(out, str) else out)
     }
+    return Ingredients(
+        {
+            name: (
+                stage["cmd"],
+                {path: md5(path) for path in stage["deps"] if path not in made},
+                stage["params"],
+            )
+            for name, stage in stages.items()
+        },
+        flat(read_yaml(PARAMETERS)),
+    )
+
+
+def recipe(changes: Mapping[str, Any], made_of: Ingredients) -> str:
+    """The digest of what a training is made from.
+
+    Args:
+        changes: parameters in place of those in params.yaml, by name, such as train.seed.
+        made_of: all else.
+    """
+    parameters = made_of.parameters | dict(changes)
     return digest(
         {
             name: {
-                "cmd": stage["cmd"],
-                "code": {path: md5(path) for path in stage["deps"] if path not in made},
+                "cmd": command,
+                "code": code,
                 "params": {
-                    key: value
-                    for key, value in parameters.items()
-                    if key.split(".")[0] in stage["params"]
+                    key: value for key, value in parameters.items() if key.split(".")[0] in sections
                 },
             }
-            for name, stage in stages.items()
+            for name, (command, code, sections) in made_of.stages.items()
         }
     )
 
@@ -133,13 +161,20 @@ def read(commit: str, path: str) -> str:
     return git("show", f"{commit}:{path}")
 
 
-def git(*arguments: str) -> str:
+def git(*arguments: str, index: Path | None = None) -> str:
     """What git prints.
+
+    Args:
+        arguments: the words of the command.
+        index: a file in place of the workspace's own index.
 
     Raises:
         BadInput: it failed; the message is git's.
     """
-    result = subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
+    environment = os.environ | ({"GIT_INDEX_FILE": str(index)} if index else {})
+    result = subprocess.run(
+        ["git", *arguments], check=False, capture_output=True, text=True, env=environment
+    )
     if result.returncode:
         raise BadInput(f"git {arguments[0]} failed: {result.stderr.strip()}")
     return result.stdout

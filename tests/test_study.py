@@ -1,12 +1,11 @@
-"""The statistics of a study on small tables, and whole studies by the real queue of DVC."""
+"""The statistics of a study on small tables, and whole studies by real trainings."""
 
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,15 @@ import pytest
 
 from experiments.evidence import holm, paired, summarize
 from experiments.grid import STUDY, read_study
-from experiments.recipes import held, locked_recipe, recipe
+from experiments.recipes import held, ingredients, locked_recipe, recipe
 from experiments.report import ErrorsOnTest, Reading, page, picture
-from experiments.study import workers
+from experiments.study import OTHER_REPORTS
+from experiments.workspace import CLONES
 from stages.edges.bad_input import BadInput
 from stages.results.pictures import save
 from tests.project import ROOT, Project, activated
 
 CELLS = pd.MultiIndex.from_product([["8", "16"], [1, 2]], names=["hidden_units", "epochs"])
-REPORTS = {"reports/study.csv", "reports/study.md", "reports/study.png"}
 OPTIONS = ("--hidden-units", "8", "--epochs", "1", "2", "--validation", "500")
 
 
@@ -106,21 +105,15 @@ def test_a_study_that_is_no_yaml_is_told_in_a_line(tmp_path: Path, text: str) ->
         read_study(path, {})
 
 
-def test_every_training_has_two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    for processors, trainings in ((1, 1), (2, 1), (3, 1), (8, 4)):
-        monkeypatch.setattr("experiments.study.processors", lambda count=processors: count)
-        assert workers() == trainings
-
-
 def test_a_recipe_is_the_same_before_and_after_a_run(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.folder)
-    assert recipe({}) == locked_recipe(project.read("dvc.lock"))
-    assert recipe({"train.seed": 7}) != recipe({})
-    before = recipe({})
+    before = ingredients()
+    assert recipe({}, before) == locked_recipe(project.read("dvc.lock"))
+    assert recipe({"train.seed": 7}, before) != recipe({}, before)
     (project.folder / "stages/train.py").write_text("# other code\n")
-    assert recipe({}) != before
+    assert recipe({}, ingredients()) != recipe({}, before)
 
 
 def test_results_count_only_beside_their_own_lock(
@@ -128,13 +121,13 @@ def test_results_count_only_beside_their_own_lock(
 ) -> None:
     monkeypatch.chdir(project.folder)
     before = held()
-    assert before[recipe({})] == project.git("rev-parse", "HEAD").strip()
+    assert before[recipe({}, ingredients())] == project.git("rev-parse", "HEAD").strip()
 
     lock = project.read("dvc.lock")
     for branch, text in (
         ("others", lock.replace("seed: 42", "seed: 7")),
         ("broken", "<<<<<<< HEAD\n"),
-        ("half", lock[: len(lock) // 2]),
+        ("half", lock.partition("md5: ")[0] + "md5: '"),
     ):
         project.git("checkout", "--quiet", "-b", branch, "main")
         # As after a commit of dvc.lock alone.
@@ -152,20 +145,40 @@ def study(project: Project, *options: str, fails: bool = False) -> str:
 
 
 @pytest.mark.slow
-def test_a_study_asks_for_what_is_missing_and_leaves_the_rest_alone(project: Project) -> None:
-    # No study's, and soon over: a seed has to be a number.
-    project.dvc("exp", "run", "--queue", "--name", "theirs", "--set-param", "train.seed=x")
-    assert "Trainings: 0 of 2 are there, 2 to train" in study(project, "--seeds", "1", "2")
-    reports = {path.name: path.read_bytes() for path in (project.folder / "reports").iterdir()}
-    assert {f"reports/{name}" for name in reports} == REPORTS
-    assert reports["study.csv"].count(b"\n") == 1 + 2 * 2
-    assert set(project.git("status", "--porcelain").split()) == {"M", *REPORTS}
+def test_a_study_asks_for_what_is_missing_and_leaves_the_rest_alone(
+    project: Project, tmp_path: Path
+) -> None:
+    # In a shallow clone, with edits that are not committed and a file that git does not know yet.
+    project.git("clone", "--quiet", "--depth=1", project.folder.as_uri(), str(tmp_path / "clone"))
+    cache, project = project.folder / ".dvc/cache", Project(tmp_path / "clone")
+    project.dvc("cache", "dir", "--local", str(cache))
+    project.dvc("exp", "run", "--queue", "--name", "theirs", "--set-param", "train.seed=3")
+    project.set({"train": {"batch_size": 200}})
+    (project.folder / "stages/training/new.py").write_text("NEW = 1\n")
+    status = project.git("status", "--porcelain")
+    assert status.count("\n") == 2
 
-    # A branch with other code of no stage, and the same study.
-    project.commit("Reports")
+    assert "Trainings: 0 of 2 are there, 2 to train" in study(project, "--seeds", "1", "2")
+    reports = {path.name for path in (project.folder / OTHER_REPORTS).iterdir()}
+    assert reports == {"study.csv", "study.md", "study.png"}
+    assert project.read(f"{OTHER_REPORTS}/study.csv").count("\n") == 1 + 2 * 2
+    assert project.git("status", "--porcelain") == status
+    assert not any((project.folder / CLONES).iterdir())
+    names = sorted(set(project.experiments()) - {"theirs"})
+    assert [name.rpartition("-")[0] for name in names] == [
+        "study-8-epochs-2-seed-1",
+        "study-8-epochs-2-seed-2",
+    ]
+    for commit in project.dvc("exp", "list", "--sha-only").split():
+        assert "batch_size: 200" in project.git("show", f"{commit}:params.yaml")
+        assert project.git("show", f"{commit}:stages/training/new.py") == "NEW = 1\n"
+
+    # After a commit of the same code, and of other files.
+    project.commit("Edits")
+    (project.folder / "other.txt").touch()
+    project.commit("No part of any stage")
     assert "Trainings: 2 of 2 are there, 0 to train" in study(project, "--seeds", "1", "2")
-    assert project.git("status", "--porcelain") == ""
-    assert "theirs" in project.dvc("queue", "status")
+    assert re.search("theirs .*Queued", project.dvc("queue", "status"))
 
 
 # Fails at the first attempt with seed 1, always with seed 2.
@@ -175,99 +188,99 @@ from pathlib import Path
 import yaml
 seed = yaml.safe_load(Path("params.yaml").read_text())["train"]["seed"]
 marker = Path({marker!r})
-if seed == 2 or seed == 1 and not marker.exists():
-    marker.touch()
-    sys.exit("failed on purpose")
+if seed == 2 or not marker.exists():
+    if seed == 1:
+        marker.touch()
+    sys.exit(f"seed {{seed}} failed on purpose")
 """
 
 
 @pytest.mark.slow
-def test_a_failed_training_is_asked_for_again_but_not_for_ever(
+def test_a_failed_training_is_told_and_asked_for_again_but_not_for_ever(
     project: Project, tmp_path: Path
 ) -> None:
     code = project.folder / "stages/train.py"
     code.write_text(FAILING.format(marker=str(tmp_path / "marker")) + code.read_text())
     output = study(project, "--seeds", "1", "2", "--epochs", "1", fails=True)
-    assert "1 of 2 trained, 0 running, 1 failed" in output
-    assert re.search(r"\nNot there after 3 attempts: study-8-epochs-1-seed-2-\w{7}\n\Z", output)
-    assert len(pd.read_csv(project.folder / "reports/study.csv")) == 1
-    assert "never came through: study-8-epochs-1-seed-2" in project.read("reports/study.md")
+    assert "0 of 2 trained, 2 failed" in output
+    assert "1 of 2 trained, 1 failed" in output
+    assert output.count("seed 1 failed on purpose") == 1
+    assert output.count("seed 2 failed on purpose") == 1
+    assert re.search(r"\nNever came through: study-8-epochs-1-seed-2-\w{7}\n\Z", output)
+    reports = project.folder / OTHER_REPORTS
+    assert len(pd.read_csv(reports / "study.csv")) == 1
+    assert "never came through: study-8-epochs-1-seed-2" in (reports / "study.md").read_text()
 
 
-# `dvc queue remove` too late: once a worker has taken what was to be removed.
-LATE = """#!/bin/sh
-[ "$1 $2" = "queue remove" ] &&
-    while ls .dvc/tmp/exps/celery/broker/in/*.celery.msg >/dev/null 2>&1; do sleep 0.1; done
-exec {} "$@"
-"""
+@pytest.mark.slow
+def test_an_experiment_that_has_left_no_result_is_told_and_not_tried_again(
+    project: Project,
+) -> None:
+    # As an editor of Windows writes it. To git nothing has changed, to DVC it is another file.
+    (project.folder / ".gitattributes").write_text("*.py text eol=lf\n")
+    project.commit("Line ends")
+    code = project.folder / "stages/evaluate.py"
+    code.write_bytes(code.read_bytes().replace(b"\n", b"\r\n"))
+    assert project.git("diff", "--stat") == ""
+    output = study(project, "--seeds", "1", "--epochs", "1", fails=True)
+    assert output.count("1 of 1 trained, 0 failed") == 1
+    assert re.search(r"\nstudy-8-epochs-1-seed-1-\w{7} has ended well, with other results", output)
+    assert output.endswith("\nNo training came through; what is above says why\n")
 
 
-def start(project: Project, log: Path, **environment: str) -> "subprocess.Popen[bytes]":
-    """Starts a study of two seeds, one at a time, in a process group of its own."""
-    command = [sys.executable, "-m", "experiments.study", *OPTIONS]
-    with log.open("wb") as file:
+def start(project: Project, log: Path) -> "subprocess.Popen[bytes]":
+    """Starts a study of one training."""
+    with log.open("ab") as file:
         return subprocess.Popen(
-            [*command, "--seeds", "1", "2", "--jobs", "1"],
+            [sys.executable, "-m", "experiments.study", *OPTIONS, "--seeds", "1"],
             cwd=project.folder,
-            env=activated() | environment,
+            env=activated(),
             stdout=file,
             stderr=file,
-            start_new_session=True,
         )
 
 
-def wait_for(log: Path, text: str, times: int = 1) -> None:
-    until = time.monotonic() + 120
-    while log.read_text().count(text) < times:
+def at_work(folder: Path) -> list[str]:
+    """The command lines of the processes that work in a folder."""
+    return [
+        " ".join(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if Path(process.info["cwd"] or "/").is_relative_to(folder)
+    ]
+
+
+def wait_for(happened: Callable[[], object], seconds: float, log: Path) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
         assert time.monotonic() < until, log.read_text()
-        time.sleep(0.5)
-
-
-def at_work(project: Project) -> list[psutil.Process]:
-    """The queue's workers and the processes in which they run an experiment, once they do."""
-    until = time.monotonic() + 60
-    while True:
-        workers = [
-            process
-            for process in psutil.process_iter(["cmdline", "cwd"])
-            if "queue-worker" in (process.info["cmdline"] or [])
-            and process.info["cwd"] == str(project.folder)
-        ]
-        children = [child for worker in workers for child in worker.children(recursive=True)]
-        if children:
-            return [*workers, *children]
-        assert time.monotonic() < until
         time.sleep(0.1)
 
 
 @pytest.mark.slow
-def test_killed_robbed_and_interrupted_a_study_goes_on(project: Project, tmp_path: Path) -> None:
+def test_killed_and_interrupted_a_study_goes_on(project: Project, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    process = start(project, log)
-    wait_for(log, "0 of 2 trained, 1 running")
-    # Lest the training ends before its worker is killed.
-    _, *children = at_work(project)
-    for child in children:
-        child.suspend()
-    process.kill()
-    process.wait()
-    (waiting,) = re.findall(r"(study-\S+) .* Queued", project.dvc("queue", "status"))
+    project.set({"evaluate": {"worst": 9}})  # an edit that is not committed
+    status, refs = project.git("status", "--porcelain"), project.git("for-each-ref")
+    clones = project.folder / CLONES
 
-    late = tmp_path / "dvc"
-    late.write_text(LATE.format(shutil.which("dvc")))
-    late.chmod(0o755)
-    process = start(project, log, PATH=f"{tmp_path}{os.pathsep}{activated()['PATH']}")
-    wait_for(log, "0 of 2 trained, 1 running")
-    # The queue loses the one that waits, and goes on showing the other as running.
-    for killed in at_work(project):
-        killed.kill()
-    project.dvc("queue", "remove", waiting)
-    # Both are asked for again, and while the one runs the other waits.
-    wait_for(log, "0 of 2 trained, 1 running, 0 failed", times=2)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == -signal.SIGINT, log.read_text()
-    assert not re.search("Queued|Running", project.dvc("queue", "status"))
-    assert project.git("status", "--porcelain") == ""
+    def runs(stage: str) -> bool:
+        return any(f"-m stages.{stage}" in command for command in at_work(clones))
 
-    assert "Trainings: 1 of 2 are there, 1 to train" in study(project, "--seeds", "1", "2")
-    assert len(pd.read_csv(project.folder / "reports/study.csv")) == 4
+    for number, stage in ((signal.SIGINT, "normalize"), (signal.SIGKILL, "train")):
+        process = start(project, log)
+        wait_for(lambda stage=stage: runs(stage), 200, log)  # type: ignore[misc]
+        process.send_signal(number)
+        assert process.wait(20) == -number, log.read_text()
+        # By themselves, where the study was killed.
+        wait_for(lambda: not at_work(clones) and not any(clones.iterdir()), 20, log)
+        assert project.git("status", "--porcelain") == status
+        assert project.git("for-each-ref") == refs
+    assert "Traceback" not in log.read_text()
+
+    first = start(project, log)
+    wait_for(lambda: runs("train"), 200, log)
+    second = start(project, log)
+    assert (first.wait(200), second.wait(200)) == (0, 0), log.read_text()
+    assert "Another study is running in this folder; this one waits" in log.read_text()
+    assert log.read_text().count("Trainings: 1 of 1 are there, 0 to train") == 1
+    assert len(pd.read_csv(project.folder / OTHER_REPORTS / "study.csv")) == 2

@@ -1,0 +1,300 @@
+"""A study on a real Ray cluster: two nodes that have nothing in common but a bucket of S3."""
+
+import os
+import pickle
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from experiments.cluster import differences, pinned, train_on_node
+from tests.project import ROOT, Project, activated
+from tests.test_study import at_work, wait_for
+
+KEYS = ("KEY", "SECRET")
+STUDY = ("python", "-m", "experiments.study", "--on", "test", "--hidden-units", "8")
+
+
+class Bucket:
+    """A server of S3 with a bucket named data."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "data").mkdir(parents=True)
+        self.folder = folder
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        command = ["rclone", "serve", "s3", "--config", os.devnull, "--auth-key", ",".join(KEYS)]
+        self.process = subprocess.Popen(
+            [*command, "--addr", f"127.0.0.1:{self.port}", self.folder],
+            env=activated(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + 60
+        while not answers(self.port):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def be_missed(self) -> None:
+        """Is away until somebody has asked for it in vain."""
+        self.stop()
+        with socket.create_server(("127.0.0.1", self.port)) as server:
+            server.settimeout(200)
+            server.accept()[0].close()
+        self.start()
+
+
+class Cluster:
+    """Nodes of Ray, each with a home of its own and one processor to offer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        (folder / "token").write_text("0123456789abcdef" * 2)
+        self.homes: list[Path] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a person sets to use the cluster."""
+        return {
+            "RAY_ADDRESS": f"127.0.0.1:{self.port}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
+            "HOME": str(self.folder),
+        }
+
+    def start(self) -> None:
+        """Starts one more node; the first is the head."""
+        home = self.folder / f"home{len(self.homes)}"
+        home.mkdir()
+        where = (
+            [f"--address=127.0.0.1:{self.port}"]
+            if self.homes
+            else [
+                *(
+                    "--head",
+                    "--include-dashboard=false",
+                    f"--port={self.port}",
+                    f"--temp-dir={self.folder}/ray",
+                ),
+                f"--ray-client-server-port={free_port()}",  # of two heads one would end at once
+            ]
+        )
+        command = ["ray", "start", *where, "--block", "--num-cpus=1", "--disable-usage-stats"]
+        environment = self.environment | {
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "RAY_process_group_cleanup_enabled": "1",
+            "RAY_worker_niceness": "0",
+        }
+        del environment["RAY_ADDRESS"]
+        log = home / "log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [*command, "--object-store-memory=80000000"],
+                cwd=home,
+                env=activated() | environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        self.homes.append(home)
+        self.processes.append(process)
+        wait_for(lambda: "Ray runtime started" in log.read_text(), 200, log)
+
+    def trainings(self) -> list[int]:
+        """On each node, how many processes are at work on trainings."""
+        return [len(at_work(home / "cache/mnist-study/trainings")) for home in self.homes]
+
+    def train(self) -> bool:
+        """Whether each node is in the middle of a training."""
+        return all(
+            any("-m stages.train" in command for command in at_work(home / "cache"))
+            for home in self.homes
+        )
+
+    def nothing_left(self) -> bool:
+        folders = [home / "cache/mnist-study/trainings" for home in self.homes]
+        return not any(self.trainings()) and not any(
+            any(folder.iterdir()) for folder in folders if folder.exists()
+        )
+
+    def kill_node(self, number: int) -> None:
+        (raylet,) = (
+            process
+            for process in psutil.Process(self.processes[number].pid).children(recursive=True)
+            if process.name() == "raylet"
+        )
+        raylet.kill()
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            process.wait(60)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[Bucket]:
+    bucket = Bucket(tmp_path / "bucket")
+    yield bucket
+    bucket.stop()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    # Not tmp_path: the name of a socket has at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        cluster = Cluster(Path(folder))
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def use(project: Project, bucket: Bucket) -> None:
+    """Sets up the remote, as the README says."""
+    project.dvc("remote", "add", "--local", "--default", "storage", "s3://data/study")
+    for key, value in (
+        ("endpointurl", f"http://127.0.0.1:{bucket.port}"),
+        ("access_key_id", KEYS[0]),
+        ("secret_access_key", KEYS[1]),
+    ):
+        project.dvc("remote", "modify", "--local", "storage", key, value)
+
+
+def test_packages_that_differ_are_named() -> None:
+    packages = pinned((ROOT / "requirements.txt").read_text())
+    assert len(packages) > 50
+    assert differences(packages) == ""
+    told = differences(["numpy==1.0", "none-such==2.0", "none-such==3.0; python_version < '3'"])
+    assert re.match(r"numpy [\d.]+ instead of ==1.0, none-such none instead of ==2.0; res", told)
+
+
+def test_a_node_needs_no_copy_of_the_project(tmp_path: Path) -> None:
+    from ray import cloudpickle
+
+    task = cloudpickle.dumps((train_on_node, (None, ["numpy==1.0"], "name", {})))
+    assert pickle.loads(task)[0] is not None  # noqa: S301
+    output = subprocess.run(
+        [
+            *(sys.executable, "-I", "-c"),
+            "import pickle, sys; f, a = pickle.load(sys.stdin.buffer); print(f(*a))",
+        ],
+        cwd=tmp_path,
+        input=task,
+        check=True,
+        capture_output=True,
+    ).stdout
+    assert b"instead of ==1.0" in output
+
+
+@pytest.mark.slow
+def test_what_is_wrong_at_the_start_is_told_in_a_line(
+    project: Project, bucket: Bucket, cluster: Cluster
+) -> None:
+    def refused(**environment: str) -> str:
+        start = time.monotonic()
+        output = project.run(*STUDY, fails=True, environment=cluster.environment | environment)
+        print(f"{time.monotonic() - start:.1f} s: {output}")
+        assert "Traceback" not in output
+        (first, *lines) = output.splitlines()
+        assert first.startswith("Trainings: 0 of")
+        assert not cluster.homes[0].joinpath("cache/mnist-study/trainings").exists()
+        return "\n".join(lines)
+
+    assert "DVC has no default remote" in refused()
+    use(project, bucket)
+    nobody = f"127.0.0.1:{free_port()}"
+    assert refused(RAY_ADDRESS=nobody).startswith(f"RAY_ADDRESS: nobody answers at {nobody}")
+    assert refused(RAY_ADDRESS="head").startswith("RAY_ADDRESS is 'head'; it must be HOST:PORT")
+    (cluster.folder / "other").write_text("f" * 32)
+    for path in ("other", "missing"):
+        told = refused(RAY_AUTH_TOKEN_PATH=str(cluster.folder / path))
+        assert told.startswith("RAY_ADDRESS: no Ray cluster at 127.0.0.1:")
+        assert "the token (RAY_AUTH_TOKEN_PATH, or" in told
+    project.dvc("remote", "modify", "--local", "storage", "secret_access_key", "WRONG")
+    told = refused()
+    assert "The data cannot be pushed to the remote storage (s3://data/study)" in told
+    assert "Forbidden" in told
+    bucket.stop()
+    assert "The data cannot be pushed to the remote storage (s3://data/study)" in refused()
+
+
+@pytest.mark.slow
+def test_a_study_on_two_nodes_survives_what_can_go_wrong(
+    project: Project, bucket: Bucket, cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.start()
+    use(project, bucket)
+    lock = project.read("dvc.lock")
+    project.git("rm", "-r", "--quiet", "dvc.lock", "metrics", "plots")
+    project.commit("No results, so that the default seed is trained too")
+    log = tmp_path / "log"
+
+    def start() -> "subprocess.Popen[bytes]":
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, *STUDY[1:], "--epochs", "1", "2", "--seeds", "42", "43"],
+                cwd=project.folder,
+                env=activated() | cluster.environment,
+                stdout=file,
+                stderr=file,
+            )
+
+    # Each kind of end while both train.
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        study = start()
+        wait_for(cluster.train, 200, log)
+        study.send_signal(number)
+        assert study.wait(20) == -number, log.read_text()
+        wait_for(cluster.nothing_left, 20, log)
+    assert project.git("for-each-ref", "refs/exps") == ""
+
+    study = start()
+    wait_for(cluster.train, 200, log)
+    cluster.kill_node(1)
+    bucket.be_missed()
+    assert study.wait(250) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert cluster.nothing_left()
+
+    experiments = sorted(project.experiments())
+    assert [name.rpartition("-")[0] for name in experiments] == [
+        "study-8-epochs-2-seed-42",
+        "study-8-epochs-2-seed-43",
+    ]
+    # The same bytes as here, also those trained elsewhere, and models to be had.
+    (ours,) = project.git(
+        "for-each-ref", "--format=%(refname)", f"refs/exps/**/{experiments[0]}"
+    ).split()
+    assert project.git("show", f"{ours}:dvc.lock") == lock
+    project.dvc("exp", "apply", experiments[1])
+    project.dvc("pull")
+    assert "up to date" in project.dvc("status")
