@@ -254,8 +254,10 @@ def test_a_study_on_two_nodes_survives_what_can_go_wrong(
     cluster.start()
     use(project, bucket)
     lock = project.read("dvc.lock")
-    project.git("rm", "-r", "--quiet", "dvc.lock", "metrics", "plots")
-    project.commit("No results, so that the default seed is trained too")
+    # So that the default seed is to be trained too.
+    project.git("reset", "--quiet", "--soft", "HEAD~1")
+    project.git("rm", "-r", "--quiet", "--force", "dvc.lock", "metrics", "plots")
+    project.commit("No results")
     log = tmp_path / "log"
 
     def start() -> "subprocess.Popen[bytes]":
