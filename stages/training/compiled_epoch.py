@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.training.products import dense
 from stages.training.repeatable import keras, tf
 from stages.training.unsupported import refuse_unsupported
 
@@ -117,45 +118,28 @@ def means(step: Callable[[Any, int], tuple[Any, Any]], images: int, size: int) -
 
 @contextmanager
 def dense_layers_by_product() -> Iterator[None]:
-    """While this lasts, Keras's dense layers multiply by `product`, wherever in a network they are.
+    """While this lasts, Keras's dense layers multiply by `products.product`, wherever in a network they are.
 
     So a network is written as in any other project. It lasts while a program is traced, not while
     it runs. Keras has no hook for this: clone_model reaches no layer inside of another layer, and
     a class of our own would have to be used in every network, and be there for whoever loads one.
     """
     call = keras.layers.Dense.call
-    keras.layers.Dense.call = dense
+    keras.layers.Dense.call = call_dense
     try:
         yield
     finally:
         keras.layers.Dense.call = call
 
 
-def dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:  # noqa: ARG001
+def call_dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:  # noqa: ARG001
     """What a keras.layers.Dense gives for inputs, (…, m) -> (…, n)."""
     kernel = keras.ops.convert_to_tensor(layer.kernel)  # (m, n)
     x = keras.ops.reshape(inputs, (-1, kernel.shape[0]))  # (b, m)
-    y = product(x, kernel)
-    if layer.bias is not None:
-        y = keras.ops.add(y, layer.bias)
+    bias = None if layer.bias is None else keras.ops.convert_to_tensor(layer.bias)  # (n,)
+    y = dense(x, kernel, bias)
     y = keras.ops.reshape(y, (*inputs.shape[:-1], kernel.shape[1]))
     return y if layer.activation is None else layer.activation(y)
-
-
-@tf.custom_gradient  # type: ignore[untyped-decorator]
-def product(x: Any, weights: Any) -> Any:
-    """The matrix product, (b, m) · (m, n) -> (b, n), with its gradient written out.
-
-    TensorFlow's own has x read as if transposed. XLA leaves such a product to Eigen, which adds
-    up in an order that depends on the sizes of the processor's caches. All others it leaves to
-    YNNPACK, which can add up alike everywhere, and takes less time. So x is transposed here, and
-    the flags in `repeatable` keep XLA from putting the two back together.
-    """
-
-    def gradients(upstream: Any) -> tuple[Any, Any]:  # (b, n)
-        return tf.matmul(upstream, weights, transpose_b=True), tf.matmul(tf.transpose(x), upstream)
-
-    return tf.matmul(x, weights), gradients
 
 
 def hits(labels: Any, probabilities: Any) -> Any:

@@ -28,7 +28,7 @@ os.environ |= {
     "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"
     # YNNPACK, in which XLA computes products, knows no cap, but how to add up alike.
     " --xla_cpu_enable_platform_dependent_math=false"
-    # Or it would not get those of the gradients; see compiled_epoch.product.
+    # Or it would not get those of the gradients; see products.dense.
     " --xla_disable_hlo_passes=transpose-folding",
     "KERAS_BACKEND": "tensorflow",
     # Keras would read the user's keras.json, or write one. Here it can do neither.
