@@ -118,7 +118,7 @@ def means(step: Callable[[Any, int], tuple[Any, Any]], images: int, size: int) -
 
 @contextmanager
 def dense_layers_by_product() -> Iterator[None]:
-    """While this lasts, Keras's dense layers multiply by `products.product`, wherever in a network they are.
+    """While this lasts, Keras's dense layers are `products.dense`, wherever in a network they are.
 
     So a network is written as in any other project. It lasts while a program is traced, not while
     it runs. Keras has no hook for this: clone_model reaches no layer inside of another layer, and
