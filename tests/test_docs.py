@@ -49,7 +49,7 @@ def test_a_layer(project: Project) -> None:
     assert project.repro() == (["train", "evaluate"], [])
     layers = [layer["class_name"] for layer in config(project, "model_config")["config"]["layers"]]
     assert {"Conv2D", "BatchNormalization", "Dropout"} <= set(layers)
-    assert json.loads(project.read("metrics/evaluate.json"))["baseline_error"] < 20
+    assert json.loads(project.read("metrics/evaluate.json"))["baseline_error"] < 60
 
 
 def test_the_optimizer(project: Project) -> None:

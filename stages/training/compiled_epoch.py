@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.edges.bad_input import BadInput
 from stages.training.products import dense
 from stages.training.repeatable import keras, tf
-from stages.training.unsupported import refuse_unsupported
+from stages.training.unsupported import COMPILES, refuse_unsupported
 
 # Images that are judged at a time. All at once, a convolution's outputs would take gigabytes.
 JUDGED = 1_000
@@ -56,6 +57,8 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
         refuse_unsupported(self.network)
         self.network.compile(optimizer, loss, metrics=["accuracy"])
         super().compile(self.network.optimizer, jit_compile=True)
+        if not self.jit_compile:  # a layer inside of another has said that it cannot be compiled
+            raise BadInput(f"The network {COMPILES}")
         # Before the loop is traced, which can create no variables.
         self.optimizer.build(self.network.trainable_variables)
 

@@ -43,10 +43,12 @@ def name_the_layer(network: Any, what: Callable[[Any], str]) -> None:
     if not said:
         return
     for layer in network.layers:
-        if not isinstance(layer, keras.layers.InputLayer):
-            alone = what(keras.Model(layer.input, layer.output))
-            if alone:
-                raise BadInput(f"The layer {layer.name} {alone}")
+        try:
+            alone = keras.Model(layer.input, layer.output)
+        except (AttributeError, ValueError):  # it has several places in the network
+            continue
+        if not isinstance(layer, keras.layers.InputLayer) and (of_it := what(alone)):
+            raise BadInput(f"The layer {layer.name} {of_it}")
     raise BadInput(f"The network {said}")
 
 
