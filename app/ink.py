@@ -1,26 +1,20 @@
-"""The ink of a picture, prepared as MNIST's makers prepared theirs.
+"""The ink of a picture: what stands out from its paper, and how much of it there is.
 
-Source: Y. LeCun, C. Cortes and C. Burges, "The MNIST database": digits "were size normalized
-to fit in a 20x20 pixel box while preserving their aspect ratio", with the grey levels of
-anti-aliasing, and "centered in a 28x28 image by computing the center of mass of the pixels".
-The numbers below were chosen on training images that had been through round trips like that
-of benchmarks/round_trip.py.
+The numbers were chosen on training images that had been through round trips like those of
+benchmarks/round_trip.py.
 """
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage
 
-from stages.data.arrays import SIDE
+from app.mnist_form import BOX, Floats, UInt8, extent, resized
+from app.sheets import otsu
 from stages.edges.bad_input import BadInput
 
-UInt8 = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-
-BOX = 20
-CENTRE = 14  # the index of the pixel that holds the centre of mass
 # Of the frame's longer side: the cells in which the paper is seen, in a window wider than a
 # stroke and what it encloses.
 CELLS = 32
@@ -28,9 +22,15 @@ WINDOW = 21
 # Light is uneven where a smooth surface explains this share of the deviations from one level:
 # a tenth in a picture that a digit fills, half and more where there is a gradient.
 UNEVEN = 0.35
-# Of the contrast of the strongest ink.
+# And then it shows in this share of the picture's border at least.
+VARIED = 0.3
+# Where ink and paper have at least this share of the picture each, the border tells which is which.
+CROWDED = 0.25
+# Of the contrast of the strongest ink: what is sure to be ink, and what is where it goes on
+# from there, as a stroke does that gets faint. Source of two thresholds: J. Canny, "A
+# computational approach to edge detection", IEEE PAMI 8 (1986), hysteresis.
 INK = 0.35
-EDGE = 0.1
+FAINT = 0.25
 # Ink differs from its paper by so many levels of 255, and so many deviations of the paper.
 FAINTEST = 8
 CLEAREST_NOISE = 5
@@ -39,62 +39,154 @@ SPECK_SIDE = 1 / 60
 SPECK_INK = 0.04
 # Where this share of the ink is free of the border, what touches it is no part of the digit.
 INSIDE = 0.15
-# 99 of 100 training digits have strokes wider than this, in pixels of the 20x20 box.
-THINNEST = 1.8
+# Of the full contrast of a digit: less is blur around its strokes, and what lacks no more than
+# this is full.
+BLUR = 0.3
+FLAT = 0.1
+# In pixels of the 20x20 box: how far from the sure ink the paper is looked at.
+RING = 4
 
 
-def mnist_image(grey: UInt8) -> UInt8:
-    """The digit in a picture, as an image like MNIST's.
+Pieces = npt.NDArray[np.int32]
+
+
+class Ink(NamedTuple):
+    """What stands out from the paper.
+
+    contrast: float32 of shape (h, w), in levels of 255, ink above 0.
+    pieces: int32 of the same shape: 1, 2, ... where there is ink, connected by sides or
+        corners; 0 elsewhere.
+    """
+
+    contrast: Floats
+    pieces: Pieces
+
+
+def ink(grey: UInt8) -> Ink:
+    """The pieces of ink in a picture, specks left out.
 
     Args:
-        grey: luminance, uint8 of shape (h, w), of one digit: dark on light or light on dark,
-            anywhere in the frame, under light that need not be even.
-
-    Returns:
-        uint8 of shape (28, 28): ink towards 255 on 0.
+        grey: luminance, uint8 of shape (h, w), under light that need not be even, dark on
+            light or light on dark.
 
     Raises:
-        BadInput: there is no ink.
+        BadInput: nothing stands out from the paper.
     """
-    return centred(boxed(ink(grey)))
+    contrast = against(grey, paper(grey))
+    smooth = ndimage.gaussian_filter(contrast, 0.5 + max(grey.shape) / 1_000)
+    pieces = sure_pieces(smooth)
+    strange = at_border(pieces)
+    if strange:
+        amounts = np.bincount(pieces.ravel(), weights=smooth.ravel())
+        amounts[0] = 0
+        if amounts.sum() - amounts[strange].sum() > INSIDE * amounts.sum():
+            # What reaches in from the border, such as the edge of a table, gives way, and the
+            # rest is looked at again with the contrast that is left.
+            edge = ndimage.binary_dilation(np.isin(pieces, strange), iterations=2)
+            pieces = sure_pieces(np.where(edge, 0, smooth))
+    return Ink(contrast, pieces)
 
 
-def ink(grey: UInt8) -> Floats:
-    """How much ink there is at each pixel: from 0, paper, to 1.
+def against(grey: UInt8, paper: Floats) -> Floats:
+    """How far each pixel is from the paper, on the side where the ink is.
 
     Args:
         grey: uint8 of shape (h, w).
+        paper: float32 of the same shape.
 
     Returns:
-        float32 of the same shape, with only the pieces that belong to the digit.
+        float32 of the same shape, ink above 0.
+    """
+    contrast = grey - paper
+    threshold = otsu(grey)
+    bright = grey > threshold
+    if np.ptp(paper) == 0 and CROWDED < bright.mean() < 1 - CROWDED:
+        # As in a digit cut out without a margin: paper is what most of the border is.
+        dark_ink = border(bright).mean() >= 0.5
+        contrast += paper - np.median(grey[bright == dark_ink])
+    else:
+        # Ink is what the fewer pixels are, far off: the sign of the third moment is its side.
+        dark_ink = np.sum(contrast.astype(np.float64) ** 3) < 0
+    return -contrast if dark_ink else contrast
+
+
+def sure_pieces(smooth: Floats) -> Pieces:
+    """The pieces of what is sure to be ink, numbered, without specks.
+
+    Args:
+        smooth: float32 of shape (h, w), the contrast, ink above 0.
 
     Raises:
-        BadInput: nothing stands out from the paper and its noise.
+        BadInput: nothing stands out.
     """
-    contrast = grey - paper(grey)
-    # Ink is what the fewer pixels are, far off: the sign of the third moment is its side.
-    if np.sum(contrast.astype(np.float64) ** 3) < 0:
-        contrast = -contrast
-    smooth = ndimage.gaussian_filter(contrast, 0.5 + max(grey.shape) / 1_000)
+    around = np.ones((3, 3), dtype=bool)
     strongest = float(smooth.max())
-    mask = digit_pieces(smooth > INK * strongest, np.maximum(smooth, 0))
-    if not mask.any():
+    fainter, _ = ndimage.label(smooth > FAINT * strongest, structure=around)
+    sure = np.unique(fainter[smooth > INK * strongest])
+    kept = np.zeros(fainter.max() + 1, dtype=bool)
+    kept[sure] = True
+    kept[0] = False
+    if strongest <= 0 or not kept.any():
         raise no_ink()
+    amounts = np.bincount(fainter.ravel(), weights=np.maximum(smooth, 0).ravel()) * kept
+    sides = [max(s.stop - s.start for s in box) for box in ndimage.find_objects(fainter)]
+    kept[1:] &= np.array(sides) >= SPECK_SIDE * max(smooth.shape)
+    kept &= amounts > SPECK_INK * (amounts * kept).max()
+    if not kept.any():
+        raise no_ink()
+    return np.asarray((np.cumsum(kept) * kept)[fainter], dtype=np.int32)
 
-    rows, columns = extent(mask)
-    pixel = max(rows.stop - rows.start, columns.stop - columns.start) / BOX
-    halo = ndimage.distance_transform_edt(~mask) <= max(1, pixel)
-    # Medians, in which ruled lines and what was left out above do not count.
-    noise = 0.0
-    if not halo.all():
-        contrast -= np.median(contrast[~halo])
-        noise = 1.48 * float(np.median(np.abs(contrast[~halo])))
+
+def at_border(pieces: Pieces) -> list[int]:
+    """The numbers of the pieces that touch the border of the picture."""
+    return [int(number) for number in np.unique(border(pieces)) if number]
+
+
+def border(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The outermost values of an array of shape (h, w)."""
+    return np.concatenate([values[0], values[-1], values[1:-1, 0], values[1:-1, -1]])
+
+
+def amount(ink: Ink, numbers: Sequence[int]) -> Floats:
+    """How much ink there is of some pieces: from 0, paper, to 1.
+
+    Args:
+        ink: what `ink` found.
+        numbers: of the pieces.
+
+    Returns:
+        float32 of the shape of a box around the pieces.
+
+    Raises:
+        BadInput: they do not stand out from the noise of the paper around them.
+    """
+    rows, columns = extent(np.isin(ink.pieces, numbers))
+    pixel = max(1, max(rows.stop - rows.start, columns.stop - columns.start) / BOX)
+    margin = int((1 + RING) * pixel) + 1
+    window = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in (rows, columns))
+    contrast, pieces = ink.contrast[window], ink.pieces[window]
+    mask = np.isin(pieces, numbers)
+    distance = ndimage.distance_transform_edt(~mask)
+    halo = distance <= pixel
+    ring = ~halo & (distance <= RING * pixel)
+    other = (pieces > 0) & ~mask
+    if other.any():
+        to_other = ndimage.distance_transform_edt(~other)
+        halo &= distance < to_other
+        ring &= to_other > pixel
+    # Medians, in which ruled lines and specks do not count.
+    level = noise = 0.0
+    if ring.any():
+        level = float(np.median(contrast[ring]))
+        noise = 1.48 * float(np.median(np.abs(contrast[ring] - level)))
     # Not the median: the mask of a hairline is mostly its surroundings.
-    full = float(np.percentile(contrast[mask], 75))
+    full = float(np.percentile(contrast[mask], 75)) - level
     if full < max(FAINTEST, CLEAREST_NOISE * noise):
         raise no_ink()
-    floor = min(2 * noise, full / 3)
-    return np.where(halo, np.clip((contrast - floor) / (full - floor), 0, 1), 0).astype(np.float32)
+    floor = min(max(2 * noise, BLUR * full), full / 3)
+    full *= 1 - FLAT
+    share = np.clip((contrast - level - floor) / (full - floor), 0, 1)
+    return np.where(halo, share, 0).astype(np.float32)
 
 
 def no_ink() -> BadInput:
@@ -120,7 +212,9 @@ def paper(grey: UInt8) -> Floats:
     medians = np.median(cells, axis=(1, 3))  # (rows, columns)
     flat = np.full_like(medians, np.median(medians))
     surface = quadratic(medians)
-    if np.abs(medians - surface).sum() > (1 - UNEVEN) * np.abs(medians - flat).sum():
+    frame = border(medians)
+    varied = np.percentile(np.abs(frame - np.median(frame)), 100 * (1 - VARIED))
+    if varied < 0.05 * np.ptp(medians) or np.abs(medians - surface).sum() > (1 - UNEVEN) * np.abs(medians - flat).sum():
         return np.full(grey.shape, flat[0, 0], dtype=np.float32)
     # The edge of a hard shadow bends the surface; the window alone keeps it.
     candidates = [
@@ -143,96 +237,3 @@ def quadratic(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         solution = np.linalg.lstsq(terms * weights[:, None], flat * weights, rcond=None)[0]
         surface = terms @ solution
     return surface.reshape(values.shape)
-
-
-def digit_pieces(mask: Mask, amount: Floats) -> Mask:
-    """Leaves out specks, and what reaches in from the border, such as the edge of a table.
-
-    Args:
-        mask: bool of shape (h, w), where there may be ink.
-        amount: float32 of shape (h, w), how much of it.
-
-    Returns:
-        The mask of the pieces that are left. Ink at the border counts where there is little else.
-    """
-    pieces, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    if count == 0:
-        return mask
-    amounts = np.bincount(pieces.ravel(), weights=amount.ravel())
-    amounts[0] = 0
-    boxes = ndimage.find_objects(pieces)
-    sides = [max(s.stop - s.start for s in box) for box in boxes]
-    amounts[1:][np.array(sides) < SPECK_SIDE * max(mask.shape)] = 0
-
-    border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-    inside = amounts.copy()
-    inside[border] = 0
-    if inside.sum() > INSIDE * amounts.sum():
-        amounts = inside
-    kept = amounts > SPECK_INK * amounts.max()
-    return np.asarray(kept[pieces], dtype=np.bool_)
-
-
-def extent(mask: Mask) -> tuple[slice, slice]:
-    """The rows and the columns of the box around a mask."""
-    box: tuple[slice, slice] = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return box
-
-
-def boxed(amount: Floats) -> Floats:
-    """Scales the ink to fit 20x20, its proportions kept, and hairlines widened to a pen's.
-
-    Args:
-        amount: float32 of shape (h, w), from 0 to 1, not all 0.
-
-    Returns:
-        float32 of shape (20, w) or (h, 20), from 0 to 1.
-    """
-    cut = amount[extent(amount > EDGE)]
-    if stroke(fitted(cut, 4 * BOX)) < 4 * THINNEST:
-        cut = fitted(cut, 4 * BOX)
-        cut = ndimage.grey_dilation(cut, footprint=disc(4 * THINNEST - stroke(cut)))
-    return fitted(cut, BOX)
-
-
-def stroke(amount: Floats) -> float:
-    """The mean width of a stroke, in pixels: across one, the distance to paper averages 1/4."""
-    distance = ndimage.distance_transform_edt(np.pad(amount > 0.5, 1))
-    return 4 * float(distance[distance > 0].mean()) - 1 if distance.any() else 0.0
-
-
-def disc(diameter: float) -> Mask:
-    reach = np.arange(-int(diameter / 2), int(diameter / 2) + 1)
-    return np.asarray(np.hypot(*np.meshgrid(reach, reach)) <= diameter / 2)
-
-
-def fitted(amount: Floats, side: int) -> Floats:
-    """Scales so that the longer side becomes `side` pixels, anti-aliased."""
-    height, width = amount.shape
-    scale = side / max(height, width)
-    return resized(amount, (max(1, round(height * scale)), max(1, round(width * scale))))
-
-
-def resized(values: Floats, shape: tuple[int, ...]) -> Floats:
-    """Scales to (h, w); where that is smaller, Pillow's filter averages over what it covers."""
-    height, width = shape
-    image = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image)
-
-
-def centred(amount: Floats) -> UInt8:
-    """Places the ink by its centre of mass, and its strongest at 255.
-
-    Args:
-        amount: float32 of shape (h, w), no side above 20, not all 0.
-
-    Returns:
-        uint8 of shape (28, 28).
-    """
-    place = []
-    for centre, side in zip(ndimage.center_of_mass(amount), amount.shape, strict=True):
-        start = int(np.floor(CENTRE - centre + 0.5))
-        place.append(slice(start := min(max(start, 0), SIDE - side), start + side))
-    image = np.zeros((SIDE, SIDE), dtype=np.float32)
-    image[tuple(place)] = amount * (255 / amount.max())
-    return np.rint(image).astype(np.uint8)

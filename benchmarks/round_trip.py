@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from app.grey import read_grey
-from app.ink import mnist_image
+from app.digits import digits
 from stages.data.arrays import load_split
 from stages.edges.bad_input import explained
 from stages.edges.progress import Progress
