@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from app.ink import Ink, amount, at_border, ink
-from app.mnist_form import BOX, Floats, UInt8, fitted, mnist_image, stroke
+from app.mnist_form import BOX, UInt8, fitted, mnist_image, stroke
 from app.sheets import WRITING, Box, is_sheet, sheets, within
 from stages.edges.bad_input import BadInput
 
@@ -75,7 +75,9 @@ def is_strange(pieces: npt.NDArray[np.int32]) -> bool:
     most = np.count_nonzero(pieces) / 2
     return bool(at_border(pieces)) or any(
         ((piece := pieces[box] == number).sum() > most and is_sheet(piece, pieces.size))
-        or any(within(b, box) and length(b[0]) > WRITING * length(box[0]) for b in boxes if b != box)
+        or any(
+            within(b, box) and length(b[0]) > WRITING * length(box[0]) for b in boxes if b != box
+        )
         for number, box in enumerate(boxes, 1)
     )
 
@@ -84,8 +86,9 @@ def read(found: Ink) -> list[Digit]:
     """The digits that pieces of ink make, from left to right."""
     result: list[Digit] = []
     boxes = ndimage.find_objects(found.pieces)
-    reason = BadInput("")
-    for numbers in together(found.pieces, boxes):
+    groups = together(found.pieces, boxes)
+    noise = 0
+    for numbers in groups:
         rows, columns = (
             slice(min(s.start for s in spans), max(s.stop for s in spans))
             for spans in zip(*(boxes[number - 1] for number in numbers), strict=True)
@@ -93,18 +96,20 @@ def read(found: Ink) -> list[Digit]:
         try:
             part = amount(found, numbers)
         except BadInput as problem:
+            noise += 1
             reason = problem
             continue
         if stroke(fitted(part, 4 * BOX)) > 4 * BROADEST:
             reason = BadInput(
-                "what stands out is a patch and no stroke; light the paper evenly, or crop to the digit"
+                "what stands out is a patch, no stroke; light it evenly, or crop to the digit"
             )
             continue
         if length(columns) > WIDEST * length(rows):
             raise BadInput("digits that touch cannot be told apart; leave a gap between them")
         box = (columns.start, rows.start, columns.stop, rows.stop)
         result.append(Digit(box, mnist_image(part)))
-    if not result:
+    # Where most of what stands out is noise, such as a paper's texture, so is the rest.
+    if not result or noise > len(groups) / 2:
         raise reason
     return sorted(result, key=lambda digit: digit.box[0] + digit.box[2])
 
@@ -139,7 +144,9 @@ def is_crack(pieces: npt.NDArray[np.int32], boxes: list[Box], a: int, b: int) ->
     if max(gap(rows, other_rows), gap(columns, other_columns)) > crack:
         return False
     top, left = min(rows.start, other_rows.start), min(columns.start, other_columns.start)
-    both = pieces[top : max(rows.stop, other_rows.stop), left : max(columns.stop, other_columns.stop)]
+    both = pieces[
+        top : max(rows.stop, other_rows.stop), left : max(columns.stop, other_columns.stop)
+    ]
     distance = ndimage.distance_transform_edt(both != a + 1)
     return bool(distance[both == b + 1].min() <= crack)
 

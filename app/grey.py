@@ -13,10 +13,12 @@ from stages.edges.bad_input import BadInput
 UInt8 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-# 100 megapixels cost half a gigabyte for a moment, and only a bomb has more.
+# 100 megapixels cost up to 400 MB for a moment, and only a bomb has more.
 MAX_PIXELS = 100_000_000
 # A tenth of this side is still enough for a digit, which ends up 20 pixels high.
 WORKING_SIDE = 1_000
+STRIP = 50  # rows of the reduced picture
+ORIENTATION = 0x0112  # the EXIF tag
 # Below this standard deviation what is opaque is one colour, and its outline is the picture.
 ONE_COLOUR = 8
 
@@ -70,22 +72,38 @@ def damaged(problem: Exception) -> BadInput:
 def grey(image: Image.Image) -> UInt8:
     """The luminance of an opened picture; see `read_grey`."""
     image.draft("L", (WORKING_SIDE, WORKING_SIDE))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
-    image = ImageOps.exif_transpose(image)
     deep = image.mode[0] in "IF"  # I;16, I and F: 16 bits and more
     if deep:
-        image = image.convert("F")
+        mode = "F"
     elif image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode in "1P":
-        image = image.convert("RGB")
-    image = image.reduce(-(-max(image.size) // WORKING_SIDE))
+        mode = "RGBA"
+    else:
+        mode = "RGB" if image.mode in "1P" else image.mode
+    small = reduced(image, mode, -(-max(image.size) // WORKING_SIDE))
+    small.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    ImageOps.exif_transpose(small, in_place=True)
 
     if deep:
-        return stretched(np.asarray(image))
-    if image.mode == "RGBA":
-        luminance, alpha = image.convert("LA").split()
+        return stretched(np.asarray(small))
+    if small.mode == "RGBA":
+        luminance, alpha = small.convert("LA").split()
         return on_paper(np.asarray(luminance), np.asarray(alpha))
-    return np.asarray(image.convert("L"))
+    return np.asarray(small.convert("L"))
+
+
+def reduced(image: Image.Image, mode: str, factor: int) -> Image.Image:
+    """Converts a picture to a mode and averages over squares, strip by strip to spare memory."""
+    height = STRIP * factor
+    strips = [
+        image.crop((0, top, image.width, min(top + height, image.height)))
+        .convert(mode)
+        .reduce(factor)
+        for top in range(0, image.height, height)
+    ]
+    small = Image.new(mode, (strips[0].width, sum(strip.height for strip in strips)))
+    for place, strip in enumerate(strips):
+        small.paste(strip, (0, STRIP * place))
+    return small
 
 
 def stretched(pixels: Floats) -> UInt8:

@@ -121,7 +121,9 @@ def sure_pieces(smooth: Floats) -> Pieces:
     """
     around = np.ones((3, 3), dtype=bool)
     strongest = float(smooth.max())
-    fainter, _ = ndimage.label(smooth > FAINT * strongest, structure=around)
+    noise = 1.48 * float(np.median(np.abs(smooth)))
+    faint = min(max(FAINT * strongest, 3 * noise), INK * strongest)
+    fainter, _ = ndimage.label(smooth > faint, structure=around)
     sure = np.unique(fainter[smooth > INK * strongest])
     kept = np.zeros(fainter.max() + 1, dtype=bool)
     kept[sure] = True
@@ -214,7 +216,10 @@ def paper(grey: UInt8) -> Floats:
     surface = quadratic(medians)
     frame = border(medians)
     varied = np.percentile(np.abs(frame - np.median(frame)), 100 * (1 - VARIED))
-    if varied < 0.05 * np.ptp(medians) or np.abs(medians - surface).sum() > (1 - UNEVEN) * np.abs(medians - flat).sum():
+    if (
+        varied < 0.05 * np.ptp(medians)
+        or np.abs(medians - surface).sum() > (1 - UNEVEN) * np.abs(medians - flat).sum()
+    ):
         return np.full(grey.shape, flat[0, 0], dtype=np.float32)
     # The edge of a hard shadow bends the surface; the window alone keeps it.
     candidates = [

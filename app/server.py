@@ -19,8 +19,9 @@ import waitress
 from flask import Flask, Response, abort, render_template, request
 from PIL import Image
 
+from app.answers import answer
+from app.digits import digits
 from app.grey import read_grey
-from app.ink import mnist_image
 from stages.edges.bad_input import BadInput, explained, printable
 from stages.training.network import load_network
 from stages.training.repeatable import set_threads
@@ -68,15 +69,19 @@ def page(network: Any, scaling: Any, host: str) -> Flask:
 
     @app.post("/digit")
     def digit() -> tuple[dict[str, Any], int]:
-        """From the bytes of a picture file to ten probabilities and 784 pixels."""
+        """From the bytes of a picture file to its digits, each with its 784 pixels."""
         picture = request.get_data()
         try:
             with large if is_large(picture) else nullcontext():
-                image = mnist_image(read_grey(io.BytesIO(picture)))
+                grey = read_grey(io.BytesIO(picture))
+                found = digits(grey)
         except BadInput as problem:
             return {"error": str(problem)}, 422
-        probabilities = np.asarray(network(scaling(image[None])))[0]  # (10,)
-        return {"probabilities": probabilities.tolist(), "image": image.ravel().tolist()}, 200
+        images = np.stack([each.image for each in found])  # (n, 28, 28)
+        result = answer(found, grey.shape, list(np.asarray(network(scaling(images)))))
+        for each, image in zip(result["digits"], images, strict=True):
+            each["image"] = image.ravel().tolist()
+        return result, 200
 
     @app.after_request
     def keep_here(response: Response) -> Response:

@@ -1,6 +1,6 @@
 """Where in a picture the writing lies: on a sheet, in a box or in a frame."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ LEAST = 0.05
 MOST = 0.97
 # Of the shorter side of a sheet: what is written on it is at least so high or wide.
 WRITING = 0.2
+# What is round and has one convex hole is a 0 and no sheet, unless it fills this share of its box.
+BOX = 0.9
 # A sheet on which nothing is to be seen yet is a rectangle and most of the picture.
 RECTANGLE = 0.97
 MAIN = 0.5
@@ -47,6 +49,8 @@ def sheets(grey: UInt8) -> list[Sheet]:
     """
     scale = max(1, -(-max(grey.shape) // SIDE))
     height, width = (side // scale for side in grey.shape)
+    if min(height, width) == 0:
+        return []
     cells = grey[: height * scale, : width * scale].reshape(height, scale, width, scale)
     small = cells.mean(axis=(1, 3))
     bright = small > otsu(small)
@@ -58,7 +62,9 @@ def sheets(grey: UInt8) -> list[Sheet]:
             if region.size >= LEAST * small.size and is_sheet(region, small.size):
                 found.append((box, ndimage.binary_fill_holes(region)))
     found.sort(key=lambda each: -each[1].size)
-    outermost = [a for place, a in enumerate(found) if not any(within(a[0], b[0]) for b in found[:place])]
+    outermost = [
+        a for place, a in enumerate(found) if not any(within(a[0], b[0]) for b in found[:place])
+    ]
     return [cut_out(grey, scale, *each) for each in outermost]
 
 
@@ -72,18 +78,15 @@ def is_sheet(region: Mask, picture: int) -> bool:
     filled = ndimage.binary_fill_holes(region)
     if filled.sum() > MOST * picture or filled.sum() < CONVEX * hull(filled):
         return False
-    holes, count = ndimage.label(filled & ~region)
+    holes, _ = ndimage.label(filled & ~region)
     boxes = ndimage.find_objects(holes)
-    highest = max(range(count), key=lambda hole: max(holes_side(boxes[hole])), default=None)
-    if highest is not None and max(holes_side(boxes[highest])) >= WRITING * min(region.shape):
-        hole = ndimage.binary_fill_holes(holes[boxes[highest]] == highest + 1)
-        zero = hole.sum() >= CONVEX * hull(hole) and filled.mean() < 0.9
+    sides = [max(span.stop - span.start for span in box) for box in boxes]
+    if sides and max(sides) >= WRITING * min(region.shape):
+        number = int(np.argmax(sides))
+        hole = ndimage.binary_fill_holes(holes[boxes[number]] == number + 1)
+        zero = hole.sum() >= CONVEX * hull(hole) and filled.mean() < BOX
         return bool(region.mean() >= SOLID and not zero)
     return bool(filled.mean() >= RECTANGLE and region.size >= MAIN * picture)
-
-
-def holes_side(box):
-    return [s.stop - s.start for s in box]
 
 
 def within(inner: Box, outer: Box) -> bool:
@@ -102,19 +105,19 @@ def cut_out(grey: UInt8, scale: int, box: Box, outline: Mask) -> Sheet:
     return Sheet(rows.start, columns.start, part)
 
 
-def otsu(levels: npt.NDArray[np.float64]) -> float:
+def otsu(levels: npt.NDArray[Any]) -> float:
     """N. Otsu's threshold: of all, it leaves the least variance within the two classes.
 
     Source: "A threshold selection method from gray-level histograms", IEEE SMC 9 (1979).
     """
     counts, edges = np.histogram(levels, bins=256)
     centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    total, above = below[-1], below[-1] - below
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
     sums = np.cumsum(counts * centres)
     with np.errstate(invalid="ignore", divide="ignore"):
-        between = (sums * total - sums[-1] * below) ** 2 / (below * above)
-    return float(edges[1 + np.nanargmax(between)])
+        between = (sums[:-1] * counts.sum() - sums[-1] * below) ** 2 / (below * above)
+    return float(edges[1 + np.nan_to_num(between).argmax()])
 
 
 def hull(mask: Mask) -> float:
@@ -122,5 +125,10 @@ def hull(mask: Mask) -> float:
     rows = np.flatnonzero(mask.any(axis=1))
     left = mask[rows].argmax(axis=1)
     right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
-    corners = [(y, x) for row, *ends in zip(rows, left, right) for y in (row, row + 1) for x in ends]
+    corners = [
+        (y, x)
+        for row, *ends in zip(rows, left, right, strict=True)
+        for y in (row, row + 1)
+        for x in ends
+    ]
     return float(ConvexHull(corners).volume)

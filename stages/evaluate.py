@@ -8,8 +8,14 @@ from stages.edges.bad_input import explained, no_arguments
 from stages.edges.parameters import read_section
 from stages.edges.replacing import replacing
 from stages.results.parameters import Evaluate
-from stages.results.pictures import confusion, digits, learning_curves, save
-from stages.results.scores import confusion_counts, predictions, scores, worst_mistakes
+from stages.results.pictures import confusion, digits, learning_curves, reliability, save
+from stages.results.scores import (
+    calibration,
+    confusion_counts,
+    predictions,
+    scores,
+    worst_mistakes,
+)
 from stages.training.history import read_history
 from stages.training.network import load_network
 from stages.training.repeatable import set_threads
@@ -47,6 +53,8 @@ def main() -> None:
         title += f"\neach with {worst['confidence'].min():.2%} or more"
     save(digits(x[worst.index], captions, title), PLOTS / "mistakes.png")
     save(learning_curves(history, watched), PLOTS / "learning_curves.png")
+    figure = reliability(calibration(probabilities, y), result["expected_calibration_error"])
+    save(figure, PLOTS / "reliability.png")
     # Last: where the metrics are new, the pictures are.
     with replacing(METRICS) as partial:
         partial.write_text(json.dumps(result, indent=2) + "\n", newline="\n")

@@ -4,10 +4,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from app.ink import boxed, centred, digit_pieces, mnist_image, paper
+from app.ink import paper
+from app.mnist_form import boxed, centred
 from stages.data.datasets import embedded_mnist_5k
 from stages.edges.bad_input import BadInput
-from tests.likeness import likeness
+from tests.likeness import likeness, mnist_image
 
 Floats = npt.NDArray[np.float64]
 
@@ -123,11 +124,3 @@ def test_any_pixels_give_an_image_or_one_line(shape: tuple[int, int]) -> None:
 def test_paper_follows_a_gradient_under_ink() -> None:
     light = 230 - np.add.outer(np.linspace(0, 60, 300), np.linspace(0, 40, 240))
     assert np.abs(paper(picture(light - 100 * seven())) - light).max() < 8
-
-
-def test_pieces_at_the_border_are_left_out_unless_they_are_the_digit() -> None:
-    mask = np.zeros((50, 50), dtype=bool)
-    mask[0:5, 0:50] = True
-    assert digit_pieces(mask, mask.astype(np.float32)).sum() == 250
-    mask[20:40, 20:25] = True
-    assert digit_pieces(mask, mask.astype(np.float32)).sum() == 100

@@ -7,9 +7,11 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 # Not pyplot, which would cost half a second and keep every figure alive.
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from stages.edges.replacing import replacing
 
@@ -21,10 +23,10 @@ DPI = 100
 Array = npt.NDArray[Any]
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG file, without the version of matplotlib that it would hold."""
+def save(figure: Figure, path: Path, software: str | None = None) -> None:
+    """Writes a PNG file that says what made it: by default nothing, not matplotlib's version."""
     with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": software})
 
 
 def digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
@@ -55,12 +57,19 @@ def digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
     return figure
 
 
-def beside(originals: Sequence[Array], images: Sequence[Array], captions: Sequence[str]) -> Figure:
+def beside(
+    originals: Sequence[Array],
+    images: Sequence[Array],
+    boxes: Sequence[Sequence[Sequence[float]]],
+    captions: Sequence[str],
+) -> Figure:
     """Draws pictures, and to the right of each what the network sees of it.
 
     Args:
         originals: n pictures, uint8 of shape (h, w), of any size.
-        images: n of shape (28, 28).
+        images: for each of them its digits, of shape (digits, 28, 28).
+        boxes: for each of them and each digit left, top, right and bottom, as shares of the
+            picture; drawn where there are several.
         captions: n of them.
     """
     columns = int(np.ceil(np.sqrt(len(images))))
@@ -69,10 +78,19 @@ def beside(originals: Sequence[Array], images: Sequence[Array], captions: Sequen
     panels = figure.subplots(rows, 2 * columns, squeeze=False).reshape(-1, 2)
     for axes in panels.ravel():
         axes.axis("off")
-    for pair, original, image, caption in zip(panels, originals, images, captions, strict=False):
+    for pair, original, seen, places, caption in zip(
+        panels, originals, images, boxes, captions, strict=False
+    ):
         pair[0].imshow(original, cmap="gray", vmin=0, vmax=255)
-        pair[1].imshow(image, cmap="gray_r", vmin=0, vmax=255)
-        pair[1].set_title(caption, fontsize=10)
+        pair[1].imshow(np.hstack(list(seen)), cmap="gray_r", vmin=0, vmax=255)
+        pair[1].set_title(caption, fontsize=min(10, 180 / len(caption)))
+        height, width = original.shape
+        for left, top, right, bottom in places if len(places) > 1 else ():
+            corner, size = (
+                (left * width, top * height),
+                ((right - left) * width, (bottom - top) * height),
+            )
+            pair[0].add_patch(Rectangle(corner, *size, fill=False, edgecolor=BLUE))
     return figure
 
 
@@ -126,4 +144,30 @@ def learning_curves(history: Mapping[str, Mapping[str, Array]], watched: str) ->
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend()
+    return figure
+
+
+def reliability(table: pd.DataFrame, error: float) -> Figure:
+    """Draws how often digits are right against how surely they are read.
+
+    Args:
+        table: of `calibration`: confidence, accuracy and images of each bin.
+        error: the expected calibration error, 0 to 1.
+
+    Source: the reliability diagram is M. H. DeGroot and S. E. Fienberg's, "The comparison and
+    evaluation of forecasters", The Statistician 32 (1983).
+    """
+    figure = Figure(figsize=(6.4, 6), layout="constrained")
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    bins = len(table)
+    middles = (np.arange(bins) + 0.5) / bins
+    axes.plot([0, 1], [0, 1], "--", color="gray", label="as surely as it is right")
+    axes.plot(table["confidence"], table["accuracy"], "o-", color=BLUE, label="this network")
+    axes.set(ylabel="share read right", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title(f"Expected calibration error {error:.2%}, {bins} bins")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    counts.bar(middles, table["images"], width=0.9 / bins, color=ORANGE)
+    counts.set_yscale("symlog")
+    counts.set(xlabel="confidence", ylabel="test images")
     return figure

@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
+BINS = 15  # of confidences, as in Guo et al.
 
 
 def scores(probabilities: Floats, labels: Labels, confidence: float) -> dict[str, float]:
@@ -18,11 +19,14 @@ def scores(probabilities: Floats, labels: Labels, confidence: float) -> dict[str
         confidence: of the interval for the error, such as 0.95.
 
     Returns:
-        baseline_error, in percent, and the ends of its interval. Rounded, so that noise in the
-        last bits makes no difference.
+        baseline_error, in percent, and the ends of its interval; expected_calibration_error,
+        0 to 1, over BINS bins. Rounded, so that noise in the last bits makes no difference.
 
-    Source: the interval is E. B. Wilson's, "Probable inference, the law of succession, and
-    statistical inference", JASA 22 (1927).
+    Sources: the interval is E. B. Wilson's, "Probable inference, the law of succession, and
+    statistical inference", JASA 22 (1927). The calibration error is M. P. Naeini, G. F. Cooper
+    and M. Hauskrecht's, "Obtaining well calibrated probabilities using Bayesian binning",
+    AAAI 2015, with the bins of C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration
+    of modern neural networks", ICML 2017.
     """
     n = len(labels)
     mistakes = int(np.count_nonzero(probabilities.argmax(axis=1) != labels))
@@ -31,7 +35,36 @@ def scores(probabilities: Floats, labels: Labels, confidence: float) -> dict[str
         "baseline_error": round(100 * mistakes / n, 4),
         "baseline_error_low": round(100 * interval.low, 4),
         "baseline_error_high": round(100 * interval.high, 4),
+        "expected_calibration_error": round(
+            calibration_error(calibration(probabilities, labels)), 4
+        ),
     }
+
+
+def calibration(probabilities: Floats, labels: Labels) -> pd.DataFrame:
+    """Holds confidences against how often they are right, in bins of equal width.
+
+    Args:
+        probabilities: float32 of shape (n, 10), rows that add up to 1.
+        labels: uint8 of shape (n,).
+
+    Returns:
+        A row for each of the BINS bins, (0, 1/15], (1/15, 2/15], ...: the mean confidence, the
+        accuracy (both 0 to 1, NaN where there are no images) and the number of images.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64).round(6)  # (n,)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * BINS).astype(int), 1, BINS) - 1
+    images = np.bincount(bins, minlength=BINS)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(bins, values, BINS) / images for values in (confidence, right)]
+    return pd.DataFrame({"confidence": means[0], "accuracy": means[1], "images": images})
+
+
+def calibration_error(table: pd.DataFrame) -> float:
+    """The mean distance between confidence and accuracy, each bin weighed by its images."""
+    distance = (table["confidence"] - table["accuracy"]).abs()
+    return float((distance * table["images"]).sum() / table["images"].sum())
 
 
 def predictions(probabilities: Floats, labels: Labels, classes: list[str]) -> pd.DataFrame:
