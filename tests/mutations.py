@@ -81,8 +81,8 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
 
 
 def pictures(chance: random.Random, _: Path) -> Callable[[], None]:
+    from app.digits import digits
     from app.grey import read_grey
-    from app.ink import mnist_image
 
     files = [path.read_bytes() for path in sorted((ROOT / "docs/pictures").iterdir())]
     picture = Image.open(ROOT / "docs/three.png")
@@ -90,7 +90,7 @@ def pictures(chance: random.Random, _: Path) -> Callable[[], None]:
         file = io.BytesIO()
         picture.convert("RGB").resize((64, 64)).save(file, kind)
         files.append(file.getvalue())
-    return lambda: used(mnist_image(read_grey(io.BytesIO(mutated(chance.choice(files), chance)))))
+    return lambda: used(digits(read_grey(io.BytesIO(mutated(chance.choice(files), chance)))))
 
 
 def models(chance: random.Random, folder: Path) -> Callable[[], None]:
