@@ -44,7 +44,9 @@ def main() -> None:
 
     for label, revision in (("A", a), ("B", b)):
         print(f"{label}: {printable(revision.name)}, {described(revision)}")
-    print("\nSame parameters" if changes.empty else f"\n{changes.to_string()}")
+    print("\nSame parameters" if changes.empty else "")
+    for line in changes.to_string().splitlines() if len(changes) else ():
+        print(printable(line))
     print(f"\n{verdict}")
     if isinstance(images, str):
         if len(either):

@@ -130,3 +130,12 @@ def test_a_missing_model_names_what_makes_it(tmp_path: Path) -> None:
 
     assert result.returncode == 1
     assert result.stderr == f"{tmp_path / 'no.h5'} is missing; dvc repro makes it\n"
+
+
+def test_a_name_reaches_no_terminal_raw(tmp_path: Path) -> None:
+    for name in ("\x1b[2J.png", "two\nlines.png", "\u202egnp.png"):
+        (tmp_path / name).write_text("no picture")
+    result = predict(*tmp_path.iterdir(), "--model", ROOT / "Makefile")  # it is never asked
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.isprintable() and "not a picture" in line for line in lines)

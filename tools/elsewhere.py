@@ -65,6 +65,10 @@ def workspace_copy(purpose: str) -> Iterator[Path]:
                     (clone / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(name, clone / name, follow_symlinks=False)
             git("-C", str(clone), "add", "--all", "--force")
+            # DVC's commits need an author, who may be told to this repository alone, or to none.
+            for key in ("user.name", "user.email"):
+                known = git("config", "--default", purpose, "--get", key).strip()
+                git("-C", str(clone), "config", key, known)
             local = Path(".dvc/config.local")
             if local.exists():
                 shutil.copy2(local, clone / local)

@@ -7,6 +7,7 @@ import sys
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from scmrepo.exceptions import SCMError
 
 from stages.edges.bad_input import BadInput, explained
 
@@ -17,7 +18,7 @@ def main() -> None:
         # What it says of stages is logged; dvc.ui, which would write the hints, is off by default.
         with Repo() as repo:
             repo.experiments.run(name=name, params=changes)
-    except DvcException as problem:
+    except (DvcException, SCMError) as problem:
         raise BadInput(str(problem)) from None
 
 

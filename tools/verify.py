@@ -15,7 +15,7 @@ import yaml
 
 from experiments.recipes import git
 from stages.data.mirrors import make_mirrors_absolute
-from stages.edges.bad_input import explained, no_arguments
+from stages.edges.bad_input import explained, no_arguments, printable
 from stages.edges.replacing import replacing
 from tools.elsewhere import run
 
@@ -71,7 +71,7 @@ def main() -> None:
     rows = list(comparison(outputs(committed), outputs(again)))
     print()
     for path, verdict in rows:
-        print(f"{path:32} {verdict}")
+        print(printable(f"{path:32} {verdict}"))
     if all(verdict == "identical" for _, verdict in rows):
         print("\nAll bytes are identical.")
         with replacing(VERIFIED) as partial:

@@ -1,0 +1,45 @@
+"""`make quickstart` where a new user starts: in a clone of whatever kind, with edits."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project, activated
+
+QUICKSTART = (sys.executable, "-m", "tools.quickstart")
+
+
+@pytest.mark.slow
+def test_in_a_shallow_clone_beside_edits_and_without_hints(
+    project: Project, tmp_path: Path
+) -> None:
+    project.git("commit", "--quiet", "--allow-empty", "--message", "A second commit")
+    clone = Project(tmp_path / "clone")
+    project.git("clone", "--quiet", "--depth=1", project.folder.as_uri(), str(clone.folder))
+    clone.dvc("cache", "dir", "--local", str(project.folder / ".dvc/cache"))
+    clone.set({"evaluate": {"worst": 9}})
+    (clone.folder / "docs/app.png").unlink()
+    before = clone.git("status", "--porcelain")
+    # As on a machine where git has not been told who one is.
+    known = [name for name in activated() if name.startswith(("GIT_AUTHOR", "GIT_COMMITTER"))]
+    output = clone.run("env", *(f"--unset={name}" for name in known), *QUICKSTART)
+
+    assert "dvc exp apply" not in output
+    assert "dvc push" not in output
+    assert output.rstrip().endswith("the same on all of MNIST (11 MB to download)")
+    assert clone.git("status", "--porcelain") == before
+    assert len(list((clone.folder / "quickstart/plots").glob("*.png"))) == 4
+    row = clone.experiments()["quickstart"]
+    assert row["params"]["params.yaml"]["data"]["evaluate"]["worst"] == 9
+    assert not list(clone.folder.glob(".dvc/tmp/quickstart-*"))
+
+    clone.commit("Another commit to start from")
+    clone.run(*QUICKSTART)
+    assert clone.git("for-each-ref", "refs/exps/**/quickstart").count("\n") == 1
+
+
+def test_bad_parameters_are_told_before_any_work(project: Project) -> None:
+    project.set({"train": {"epochs": -3}})
+    output = project.run(*QUICKSTART, fails=True)
+    assert output == "params.yaml: train.epochs is -3; it must be a whole number from 1 to 100000\n"
