@@ -56,11 +56,14 @@ def page(network: Any, scaling: Any, host: str) -> Flask:
         Such a site may have its own name lead here, but cannot call itself by an address.
         """
         asked = request.headers.get("Host", "")
-        name = urlsplit(f"//{asked}").hostname or ""
+        origin = request.headers.get("Origin", f"http://{asked}")
+        try:
+            name, asking = urlsplit(f"//{asked}").hostname or "", urlsplit(origin).netloc
+        except ValueError:  # such as a [ alone
+            abort(400)
         if not (name in ("localhost", host.lower()) or is_address(name)):
             abort(403, f"make app HOST={name} would serve this name")
-        origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != asked:
+        if asking != asked:
             abort(403, "another site asks")
 
     @app.get("/")
