@@ -29,6 +29,7 @@ from experiments.scratch import Failed
 from experiments.training import Place, Snapshot, fetch, train
 from experiments.workspace import configuration
 from stages.edges.bad_input import ENDING, BadInput, Terminated
+from stages.training.threads import FEWEST, THREADS
 
 ADDRESS = "RAY_ADDRESS"
 WORDS_OF_RAY = Path(".dvc/tmp/ray.log")
@@ -46,6 +47,7 @@ class OnNodes(NamedTuple):
 
     snapshot: Any
     packages: list[str]
+    variables: dict[str, str]
 
 
 def sent_to_nodes(snapshot: Snapshot) -> OnNodes:
@@ -54,7 +56,12 @@ def sent_to_nodes(snapshot: Snapshot) -> OnNodes:
     Raises:
         BadInput: one has other packages, or cannot reach the remote; or there are none.
     """
-    sent = OnNodes(ray.put(snapshot), pinned(REQUIREMENTS.read_text(encoding="utf-8")))
+    sent = OnNodes(
+        ray.put(snapshot),
+        pinned(REQUIREMENTS.read_text(encoding="utf-8")),
+        # Ray gives each training a processor; with one thread it would have other bits.
+        {THREADS: os.environ.get(THREADS, str(FEWEST))},
+    )
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not nodes:
         raise BadInput(f"{ADDRESS}: no node of this cluster offers a processor to Ray")
@@ -113,33 +120,37 @@ def answer(task: Any) -> Any:
 
 
 def train_on_node(
-    snapshot: Snapshot, packages: Sequence[str], name: str, changes: Mapping[str, Any]
+    snapshot: Snapshot,
+    packages: Sequence[str],
+    variables: Mapping[str, str],
+    name: str,
+    changes: Mapping[str, Any],
 ) -> bytes | str:
     """The experiment's bundle, or why it has failed; of an exception Ray would print the trace."""
     # A node may have joined the cluster since the others were asked.
     if others := differences(packages):
         return others
     try:
-        return train(snapshot, name, changes, place_on_node())
+        return train(snapshot, name, changes, place_on_node(variables))
     except Failed as problem:
         return str(problem)
 
 
-def prepare_node(snapshot: Snapshot, packages: Sequence[str]) -> str:
+def prepare_node(snapshot: Snapshot, packages: Sequence[str], variables: Mapping[str, str]) -> str:
     """Brings the data into the cache of this node; what keeps it from that, or nothing."""
     if others := differences(packages):
         return others
     try:
-        fetch(snapshot, place_on_node())
+        fetch(snapshot, place_on_node(variables))
     except Failed as problem:
         return f"the data cannot be had from the remote:\n{problem}"
     return ""
 
 
-def place_on_node() -> Place:
+def place_on_node(variables: Mapping[str, str]) -> Place:
     """Where a node trains: beside a cache of its own, in the folder for caches of its user."""
     folder = Path(platformdirs.user_cache_path("mnist-study"))
-    return Place(folder / "trainings", folder / "cache", True, {})
+    return Place(folder / "trainings", folder / "cache", True, variables)
 
 
 def pinned(requirements: str) -> list[str]:

@@ -200,7 +200,7 @@ def test_packages_that_differ_are_named() -> None:
 def test_a_node_needs_no_copy_of_the_project(tmp_path: Path) -> None:
     from ray import cloudpickle
 
-    task = cloudpickle.dumps((train_on_node, (None, ["numpy==1.0"], "name", {})))
+    task = cloudpickle.dumps((train_on_node, (None, ["numpy==1.0"], {}, "name", {})))
     assert pickle.loads(task)[0] is not None  # noqa: S301
     output = subprocess.run(
         [
