@@ -10,7 +10,7 @@ from typing import Any
 from experiments.scratch import Failed
 from experiments.training import Snapshot, train
 from experiments.workspace import workspace_place
-from stages.training.threads import processors
+from stages.training.threads import FEWEST, THREADS, processors
 
 # Trainings at a time: one for each processor. While one starts, another computes.
 JOBS = processors()
@@ -31,7 +31,8 @@ def train_all(
     Yields:
         An experiment's name, and its bundle or why it has failed.
     """
-    place = workspace_place({})
+    threads = os.environ.get(THREADS) or str(max(FEWEST, processors() // jobs))
+    place = workspace_place({THREADS: threads})
     stop = Event()
     shares: SimpleQueue[set[int]] = SimpleQueue()
     for share in shared_out(processors_here(), jobs):
@@ -58,8 +59,7 @@ def shared_out(numbers: list[int], jobs: int) -> list[set[int]]:
 def keep_to_a_share(shares: "SimpleQueue[set[int]]") -> None:
     """Has this thread, and what it starts, use processors of its own.
 
-    A training takes as many threads as it has processors, but two at least. Two trainings whose
-    threads wait for each other across all processors take longer.
+    Trainings whose threads wait for each other across all processors take longer.
     """
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, shares.get())

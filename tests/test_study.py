@@ -15,8 +15,8 @@ import pytest
 
 from experiments.evidence import holm, paired, summarize
 from experiments.grid import STUDY, read_study
-from experiments.recipes import held, ingredients, locked_recipe, recipe
 from experiments.pool import shared_out
+from experiments.recipes import held, ingredients, locked_recipe, recipe
 from experiments.report import ErrorsOnTest, Reading, page, picture
 from experiments.study import OTHER_REPORTS
 from experiments.workspace import CLONES
