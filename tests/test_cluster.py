@@ -216,6 +216,45 @@ def test_a_node_needs_no_copy_of_the_project(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_team_shares_data_models_and_experiments(
+    project: Project, bucket: Bucket, tmp_path: Path
+) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": KEYS[0], "AWS_SECRET_ACCESS_KEY": KEYS[1]}
+
+    def dvc(*arguments: str, at: Project = project) -> str:
+        return at.run("dvc", *arguments, environment=keys)
+
+    dvc("remote", "add", "--default", "storage", "s3://data/team")
+    dvc("remote", "modify", "storage", "endpointurl", f"http://127.0.0.1:{bucket.port}")
+    project.commit("Remote")
+    shared = (tmp_path / "shared").as_uri()
+    project.git("clone", "--quiet", "--bare", ".", str(tmp_path / "shared"))
+    project.git("remote", "add", "origin", shared)
+    project.git("tag", "handwritten-digit@v1.0.0")
+    project.git("push", "--quiet", "origin", "handwritten-digit@v1.0.0")
+    dvc("push")
+    dvc("exp", "save", "--name", "ours")
+    dvc("exp", "push", "origin", "ours")
+
+    project.git("clone", "--quiet", shared, str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    dvc("pull", at=clone)
+    assert "up to date" in dvc("status", at=clone)
+    assert clone.repro() == ([], [])
+    dvc("exp", "pull", "origin", "ours", at=clone)
+    assert "ours" in dvc("exp", "list", "--name-only", at=clone)
+
+    # By somebody who has no clone.
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = Project(tmp_path / "elsewhere")
+    dvc("get", shared, "models/handwritten_digit.h5", "--out=got.h5", at=elsewhere)
+    dvc("artifacts", "get", shared, "handwritten-digit", "--rev=v1.0.0", at=elsewhere)
+    model = (project.folder / "models/handwritten_digit.h5").read_bytes()
+    assert (elsewhere.folder / "got.h5").read_bytes() == model
+    assert (elsewhere.folder / "handwritten_digit.h5").read_bytes() == model
+
+
+@pytest.mark.slow
 def test_what_is_wrong_at_the_start_is_told_in_a_line(
     project: Project, bucket: Bucket, cluster: Cluster
 ) -> None:
