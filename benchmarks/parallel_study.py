@@ -9,6 +9,7 @@ adds, with a folder as the remote.
 """
 
 import argparse
+import math
 import os
 import secrets
 import subprocess
@@ -19,18 +20,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import chdir, closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments import pool
 from experiments.grid import STUDY, read_study
 from experiments.training import settings
 from experiments.trainings import TrainAll, trainer
-from experiments.workspace import adopt, dvc
+from experiments.workspace import adopt, dvc, take_snapshot
 
 ROOT = Path(__file__).parents[1]
 TRAININGS = 8
 TARGET = 0.55
 PORT = 6399
+
+
+class Run(NamedTuple):
+    """How long trainings took until they were in the workspace, and the size of one's bundle."""
+
+    seconds: float
+    bytes: int
 
 
 def main() -> None:
@@ -40,15 +48,13 @@ def main() -> None:
     )
     longest = max(read_study(STUDY, {}).epochs)
     parser.add_argument("--epochs", type=int, default=longest, help=f"the study's: {longest}")
-    parser.add_argument(
-        "--jobs", type=int, nargs="+", default=[pool.JOBS], help=f"at a time; {pool.JOBS}"
-    )
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4], help="at a time; 1 2 4")
     options = parser.parse_args()
     os.environ.pop("RAY_ADDRESS", None)
-    seconds: dict[str, float] = {}
+    runs: dict[str, Run] = {}
 
     def wanted() -> dict[str, dict[str, Any]]:
-        first = 1000 * (len(seconds) + 1)
+        first = 1000 * (len(runs) + 1)
         return {
             f"seed-{seed}": {"train.epochs": options.epochs, "train.seed": seed}
             for seed in range(first, first + TRAININGS)
@@ -60,34 +66,49 @@ def main() -> None:
             Path(".dvc/tmp").mkdir()
             for jobs in options.jobs:
                 with trainer(0, jobs) as train_all:
-                    seconds[f"a pool, {jobs} at a time"] = timed(train_all, wanted())
+                    runs[f"a pool, {jobs} at a time"] = timed(train_all, wanted())
             if find_spec("ray"):
                 with ray_cluster(Path(folder)), trainer(0, None) as train_all:
                     name = f"Ray on this machine, {pool.JOBS} at a time"
-                    seconds[name] = timed(train_all, wanted())
+                    runs[name] = timed(train_all, wanted())
             start = time.perf_counter()
             for changes in wanted().values():
                 dvc("exp", "run", *(f"--set-param={setting}" for setting in settings(changes)))
             one_by_one = time.perf_counter() - start
+            snapshot = take_snapshot()
 
     print(f"{TRAININGS} trainings of {options.epochs} epochs\n\n| | s | of one after the other |")
     print("| --- | ---: | ---: |")
-    for name, taken in (seconds | {"one after the other": one_by_one}).items():
-        print(f"| {name} | {taken:.0f} | {taken / one_by_one:.2f} |")
-    least = min(taken for name, taken in seconds.items() if "pool" in name) / one_by_one
-    print(f"\nTo reach: a pool in at most {TARGET}")
-    raise SystemExit(least > TARGET)
+    for name, run in runs.items():
+        print(f"| {name} | {run.seconds:.0f} | {run.seconds / one_by_one:.2f} |")
+    print(f"| dvc exp run, one after the other | {one_by_one:.0f} | 1.00 |")
+    code = (len(snapshot.bundle) + len(snapshot.patch)) / 1e6
+    result = max(run.bytes for run in runs.values()) / 1e6
+    print(f"\nTo a node goes {code:.1f} MB of code, once; from it {result:.2f} MB a training")
+    each = runs[f"a pool, {options.jobs[0]} at a time"].seconds / TRAININGS * options.jobs[0]
+    for workers in (1, 2, 4, 100):
+        hours = math.ceil(1000 / workers) * each / 3600
+        print(f"1,000 trainings of {each:.0f} s by {workers} workers: {hours:.1f} hours")
+    ratio = min(run.seconds for name, run in runs.items() if "pool" in name) / one_by_one
+    print(f"\nThe best pool takes {ratio:.2f}; to reach: {TARGET}")
+    raise SystemExit(ratio > TARGET)
 
 
-def timed(train_all: TrainAll, wanted: Mapping[str, Mapping[str, Any]]) -> float:
-    """The seconds that trainings take until they are in the workspace."""
+def timed(train_all: TrainAll, wanted: Mapping[str, Mapping[str, Any]]) -> Run:
+    """Trains, and takes the results over.
+
+    Raises:
+        SystemExit: one has failed.
+    """
     start = time.perf_counter()
+    sizes = []
     with closing(train_all(wanted)) as outcomes:
         for name, outcome in outcomes:
             if not isinstance(outcome, bytes):
                 raise SystemExit(f"{name} has failed:\n{outcome}")
             adopt(outcome)
-    return time.perf_counter() - start
+            sizes.append(len(outcome))
+    return Run(time.perf_counter() - start, max(sizes))
 
 
 @contextmanager
