@@ -230,7 +230,7 @@ def test_a_team_shares_data_models_and_experiments(
     shared = (tmp_path / "shared").as_uri()
     project.git("clone", "--quiet", "--bare", ".", str(tmp_path / "shared"))
     project.git("remote", "add", "origin", shared)
-    project.git("tag", "handwritten-digit@v1.0.0")
+    project.git("tag", "--annotate", "--message=First", "handwritten-digit@v1.0.0")
     project.git("push", "--quiet", "origin", "handwritten-digit@v1.0.0")
     dvc("push")
     dvc("exp", "save", "--name", "ours")
