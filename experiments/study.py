@@ -18,6 +18,7 @@ from experiments.workspace import alone
 from stages.edges.bad_input import BadInput, explained
 from stages.edges.replacing import replacing
 from stages.results.pictures import save
+from tools.leftovers import name_leftovers
 from tools.parameters import read_parameters
 
 REPORTS = Path("reports")
@@ -32,6 +33,7 @@ def main() -> None:
     options = parse()
     study = read_study(STUDY, axes(options))
     read_parameters()
+    name_leftovers()
     on_test = options.on == "test"
     # What compares something else does not replace the report on study.yaml.
     usual = study == read_study(STUDY, {}) and not on_test
