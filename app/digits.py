@@ -21,7 +21,7 @@ BODY = 0.5
 ABOVE = 0.3
 # Of the height of the higher one: the pieces of a digit are no farther apart, and pieces as
 # near as a crack are always one digit's.
-NEAR = 0.3
+NEAR = 0.4
 CRACK = 0.05
 # Of 1,000 training digits one is wider than this share of its height, and one has broader strokes,
 # in pixels of the 20x20 box.

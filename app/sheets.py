@@ -25,8 +25,9 @@ MOST = 0.97
 WRITING = 0.2
 # What is round and has one convex hole is a 0 and no sheet, unless it fills this share of its box.
 BOX = 0.9
-# A sheet on which nothing is to be seen yet is a rectangle and most of the picture.
+# A sheet on which nothing is to be seen yet is a rectangle, and broad or most of the picture.
 RECTANGLE = 0.97
+BROAD = 0.4
 MAIN = 0.5
 
 
@@ -86,7 +87,8 @@ def is_sheet(region: Mask, picture: int) -> bool:
         hole = ndimage.binary_fill_holes(holes[boxes[number]] == number + 1)
         zero = hole.sum() >= CONVEX * hull(hole) and filled.mean() < BOX
         return bool(region.mean() >= SOLID and not zero)
-    return bool(filled.mean() >= RECTANGLE and region.size >= MAIN * picture)
+    broad = min(region.shape) >= BROAD * max(region.shape)  # not the bar of a 1
+    return bool(filled.mean() >= RECTANGLE and (broad or region.size >= MAIN * picture))
 
 
 def within(inner: Box, outer: Box) -> bool:

@@ -112,6 +112,28 @@ def test_a_1_drawn_with_the_mouse_is_read(page: Page) -> None:
 
     page.locator("#clear").click()
     expect(page.locator("#bars")).to_be_hidden()
+    expect(page.locator("#seen")).to_be_hidden()  # no black square
+
+
+def test_several_digits_are_boxed_and_one_number(page: Page, tmp_path: Path) -> None:
+    expect(page.locator("#seen")).to_be_hidden()
+    row = Image.new("L", (600, 200), 240)
+    for place in range(3):
+        row.paste(one(), (200 * place, 0))
+    row.save(tmp_path / "row.png")
+    page.set_input_files("#file", tmp_path / "row.png")
+
+    expect(page.locator("#message")).to_contain_text("111", timeout=20_000)
+    assert page.evaluate("document.getElementById('seen').width") == 3 * 28
+    pixels = "document.getElementById('boxes').getContext('2d').getImageData(0, 280, 560, 1).data"
+    lines = np.array(page.evaluate(f"Array.from({pixels})")).reshape(-1, 4)[:, 3] > 128
+    starts = np.flatnonzero(np.diff(lines.astype(int)) == 1)
+    # Two sides of each box, around ones that stand at a sixth, a half and five sixths.
+    assert len(starts) == 6
+    assert np.allclose(starts.reshape(3, 2).mean(axis=1), [93, 280, 467], atol=8)
+
+    page.locator("#clear").click()
+    assert not np.any(page.evaluate(f"Array.from({pixels})"))
 
 
 def test_a_dropped_picture_is_read(page: Page) -> None:
@@ -195,10 +217,11 @@ def test_a_picture_is_answered(address: str) -> None:
     one().save(file, "PNG")
     answer = json.loads(post(address, file.getvalue()))
 
-    assert int(np.argmax(answer["probabilities"])) == 1
-    assert len(answer["probabilities"]) == 10
-    assert len(answer["image"]) == 28 * 28
-    assert max(answer["image"]) == 255
+    (digit,) = answer["digits"]
+    assert int(np.argmax(digit["probabilities"])) == 1
+    assert len(digit["probabilities"]) == 10
+    assert len(digit["image"]) == 28 * 28
+    assert max(digit["image"]) == 255
 
 
 def test_only_this_machine_is_served(address: str) -> None:

@@ -8,13 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
-from stages.results.pictures import BLUE, Array, confusion, digits, learning_curves, save
+from stages.results.pictures import (
+    BLUE,
+    Array,
+    beside,
+    confusion,
+    digits,
+    learning_curves,
+    reliability,
+    save,
+)
+from stages.results.scores import calibration
 
 IMAGES = np.random.default_rng(0).random((3, 28, 28)).astype(np.float32)
 COUNTS = np.diag([1_000] * 10)
 COUNTS[4, 9], COUNTS[7, 1] = 12, 3
+PHOTO = np.full((20, 60), 200, dtype=np.uint8)
+SHARES = np.array([[0.75, 0.25], [0.75, 0.25], [0.9, 0.1]], dtype=np.float32)
+LABELS = np.array([0, 1, 0], dtype=np.uint8)
 
 
 def curves(epochs: int) -> dict[str, dict[str, Array]]:
@@ -33,6 +47,13 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "confusion": lambda: confusion(COUNTS, "0123456789"),
     "no confusion": lambda: confusion(np.diag(np.diag(COUNTS)), "0123456789"),
     "curves": lambda: learning_curves(curves(5), "test"),
+    "reliability": lambda: reliability(calibration(SHARES, LABELS), 0.25),
+    "pictures": lambda: beside(
+        [PHOTO, PHOTO],
+        [IMAGES[:1], IMAGES],
+        [[[0, 0, 1, 1]], [[place / 4, 0.5, place / 4 + 0.2, 1] for place in range(3)]],
+        ["1", "234"],
+    ),
     "one epoch": lambda: learning_curves(curves(1), "validation"),
 }
 
@@ -161,3 +182,23 @@ def test_learning_curves_go_through_every_epoch(epochs: int) -> None:
             np.testing.assert_array_equal(drawn.get_ydata(), values)
             assert drawn.get_marker() != "None"  # a single epoch is to be seen, too
         assert all(tick == round(tick) for tick in axes.get_xticks())
+
+
+def test_boxes_are_drawn_where_there_are_several_digits() -> None:
+    one, seen_of_one, three, seen_of_three = DRAWINGS["pictures"]().axes
+    assert len(one.patches) == 0
+    corners = [patch.get_xy() for patch in three.patches if isinstance(patch, Rectangle)]
+    assert corners == [(0, 10), (15, 10), (30, 10)]
+    assert np.asarray(seen_of_one.images[0].get_array()).shape == (28, 28)
+    assert np.asarray(seen_of_three.images[0].get_array()).shape == (28, 3 * 28)
+    assert seen_of_three.get_title() == "234"
+
+
+def test_reliability_shows_each_bin_that_holds_images() -> None:
+    axes, counts = DRAWINGS["reliability"]().axes
+    (_, network) = axes.lines
+    drawn = np.column_stack([network.get_xdata(), network.get_ydata()])
+    np.testing.assert_allclose(drawn[~np.isnan(drawn[:, 0])], [[0.75, 0.5], [0.9, 1]], rtol=1e-6)
+    heights = [bar.get_height() for bar in counts.patches if isinstance(bar, Rectangle)]
+    assert [height for height in heights if height] == [2, 1]
+    assert axes.get_title() == "Expected calibration error 25.00%, 15 bins"

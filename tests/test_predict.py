@@ -2,14 +2,18 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from app import answers as saying
+from app.digits import Digit
 from stages.data.datasets import embedded_mnist_5k
 from tests.project import ROOT
 
@@ -46,12 +50,15 @@ def spoilt(folder: Path) -> dict[str, str]:
     Image.effect_noise((200, 200), 50).save(whole, "JPEG")
     (folder / "cut.jpg").write_bytes(whole.getvalue()[:3_000])
     Image.new("1", (10_001, 10_000)).save(folder / "bomb.png")
+    if not (folder / "pipe.png").exists():
+        os.mkfifo(folder / "pipe.png")
     return {
         "empty.png": "no ink",
         "text.png": "not a picture",
         "cut.jpg": "damaged",
         "bomb.png": "more than 100 megapixels",
         "missing.png": "No such file",
+        "pipe.png": "a pipe or a device",
     }
 
 
@@ -72,13 +79,17 @@ def test_json_answers_every_picture_and_nothing_else(
         assert set(answer) == {"file", "error"}
         assert message in answer["error"]
         assert "\n" not in answer["error"]
-    digits = [answer["digit"] for answer in answers[len(bad) :]]
-    assert np.sum(np.array(digits) == labels) >= 8
+    read = [answer["number"] for answer in answers[len(bad) :]]
+    assert np.sum(np.array(read) == np.array(labels).astype(str)) >= 8
     for answer in answers[len(bad) :]:
-        assert set(answer) == {"file", "digit", "probability", "probabilities"}
-        assert len(answer["probabilities"]) == 10
-        assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-4)
-        assert answer["probability"] == max(answer["probabilities"])
+        assert set(answer) == {"file", "number", "sure", "digits"}
+        for digit in answer["digits"]:
+            assert set(digit) == {"digit", "probability", "sure", "probabilities", "box"}
+            assert len(digit["probabilities"]) == 10
+            assert sum(digit["probabilities"]) == pytest.approx(1, abs=1e-4)
+            assert digit["probability"] == max(digit["probabilities"])
+            assert digit["sure"] == (digit["probability"] >= saying.SURE)
+        assert answer["sure"] == all(digit["sure"] for digit in answer["digits"])
     assert Image.open(shown).format == "PNG"
     assert "Traceback" not in result.stderr
 
@@ -139,3 +150,100 @@ def test_a_name_reaches_no_terminal_raw(tmp_path: Path) -> None:
     lines = result.stderr.splitlines()
     assert len(lines) == 3
     assert all(line.isprintable() and "not a picture" in line for line in lines)
+
+
+def test_a_row_of_digits_is_a_number(
+    pictures: tuple[Path, list[int]], trained_model: Path, tmp_path: Path
+) -> None:
+    row = Image.new("L", (900, 240), 235)
+    for place in range(3):
+        row.paste(Image.open(pictures[0] / f"{place}.png").convert("L"), (300 * place, 0))
+    row.save(tmp_path / "row.png")
+    shown = tmp_path / "shown.png"
+    arguments: list[str | Path] = [
+        tmp_path / "row.png",
+        "--json",
+        "--show",
+        shown,
+        "--model",
+        trained_model,
+    ]
+    result = predict(*arguments)
+
+    (answer,) = json.loads(result.stdout)
+    assert len(answer["number"]) == 3
+    assert answer["number"] == "".join(str(digit["digit"]) for digit in answer["digits"])
+    boxes = np.array([digit["box"] for digit in answer["digits"]])
+    assert (boxes[:, 0] // (1 / 3) == [0, 1, 2]).all()  # each in its third
+    assert (boxes[:, 2] // (1 / 3) == [0, 1, 2]).all()
+    assert ((boxes > 0) & (boxes < 1)).all()
+    drawn = np.asarray(Image.open(shown).convert("RGB")).astype(int)
+    assert np.any(drawn[..., 2] - drawn[..., 0] > 100)  # blue
+    # An earlier picture of its own is replaced.
+    assert predict(*arguments).returncode == 0
+
+
+def test_show_writes_over_nothing_else(pictures: tuple[Path, list[int]], tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes((pictures[0] / "0.png").read_bytes())
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "link.png").symlink_to(photo)
+    (tmp_path / "model.h5").write_text("a model")
+    for name in ("photo.png", "notes.txt", "link.png", "model.h5"):
+        before = (tmp_path / name).read_bytes()
+        model: list[str | Path] = ["--model", tmp_path / "model.h5"]
+        result = predict(photo, pictures[0] / "1.png", *model, "--show", tmp_path / name)
+        assert result.returncode == 1
+        assert result.stderr.count("\n") == 1
+        assert f"--show {tmp_path / name} " in result.stderr
+        assert (tmp_path / name).read_bytes() == before
+
+
+def certain(digit: int, probability: float, then: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    shares = np.zeros(10, dtype=np.float32)
+    shares[[digit, then]] = probability, 1 - probability
+    return shares
+
+
+def test_two_candidates_where_it_is_not_sure() -> None:
+    digit = Digit((10, 20, 30, 60), np.zeros((28, 28), dtype=np.uint8))
+    sure, unsure = certain(3, 0.9999, 5), certain(4, 0.625, 9)
+    one = saying.answer([digit], (80, 40), [unsure])
+    assert (one["number"], one["sure"]) == ("4", False)
+    assert one["digits"][0]["box"] == [0.25, 0.25, 0.75, 0.75]
+    assert saying.line(one) == "4 (62.5%) or 9 (37.5%), not sure"
+    assert saying.line(saying.answer([digit], (80, 40), [sure])) == "3, 100.0%"
+    row = saying.answer([digit] * 3, (80, 40), [sure, unsure, sure])
+    assert (row["number"], row["sure"]) == ("343", False)
+    assert (
+        saying.line(row) == "343, 62.5% or more each, not sure: digit 2 is 4 (62.5%) or 9 (37.5%)"
+    )
+    assert (
+        saying.line(saying.answer([digit] * 2, (80, 40), [sure] * 2)) == "33, 100.0% or more each"
+    )
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_pictures_and_stays_below_700_mb(tmp_path: Path) -> None:
+    Image.new("RGB", (10_000, 10_000), "white").save(tmp_path / "large.png")
+    Image.effect_noise((1_500, 1_500), 50).save(tmp_path / "noise.png")
+    few, many = (peak(*[tmp_path / "noise.png"] * count) for count in (2, 60))
+    assert many - few < 20_000_000  # 58 pictures of a megabyte each
+    assert peak(tmp_path / "large.png") < 700_000_000
+
+
+def peak(*files: Path) -> int:
+    """The most memory, in bytes, that the command takes for pictures without ink."""
+    code = (
+        "import resource, sys; from app.predict import main; main()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, files), "--model", str(ROOT / "params.yaml")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    return int(result.stdout.splitlines()[-1])

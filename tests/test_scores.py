@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.results.scores import confusion_counts, predictions, scores, worst_mistakes
+from stages.results.scores import (
+    BINS,
+    calibration,
+    calibration_error,
+    confusion_counts,
+    predictions,
+    scores,
+    worst_mistakes,
+)
 
 DIGITS = list("0123456789")
 
@@ -59,6 +67,7 @@ def test_no_mistakes() -> None:
         "baseline_error": 0.0,
         "baseline_error_low": 0.0,
         "baseline_error_high": 7.1348,  # z² / (n + z²)
+        "expected_calibration_error": 0.0,
     }
 
 
@@ -125,3 +134,36 @@ def test_the_worst_mistakes_are_the_surest_in_the_order_of_images() -> None:
 def test_no_mistakes_have_no_worst() -> None:
     table = predictions(certain([1, 2]), np.array([1, 2], np.uint8), DIGITS)
     assert len(worst_mistakes(table, 25)) == 0
+
+
+def read_as_0(confidences: list[float]) -> Any:
+    shares = np.zeros((len(confidences), 10), np.float32)
+    shares[:, 0] = confidences
+    shares[:, 1] = 1 - shares[:, 0]
+    return shares
+
+
+def test_the_calibration_error_by_hand() -> None:
+    # Four at 0.9, of which two are right, and one at 0.6, which is: 4/5 · 0.4 + 1/5 · 0.4.
+    probabilities = read_as_0([0.9, 0.9, 0.9, 0.9, 0.6])
+    labels = np.array([0, 0, 7, 7, 0], np.uint8)
+    table = calibration(probabilities, labels)
+    assert calibration_error(table) == pytest.approx(0.4)
+    assert scores(probabilities, labels, 0.95)["expected_calibration_error"] == 0.4
+    assert len(table) == BINS
+    assert table["images"].sum() == 5
+    filled = table[table["images"] > 0]
+    assert filled.index.tolist() == [8, 13]  # (8/15, 9/15] holds 0.6, (13/15, 14/15] holds 0.9
+    assert filled["accuracy"].tolist() == [1.0, 0.5]
+    assert filled["confidence"].to_numpy() == pytest.approx([0.6, 0.9])
+
+
+def test_a_bin_ends_with_its_upper_edge() -> None:
+    table = calibration(read_as_0([1.0, 14 / 15]), np.zeros(2, np.uint8))
+    assert table["images"].tolist() == [0] * 13 + [1, 1]
+
+
+def test_what_is_as_sure_as_it_is_right_has_no_calibration_error() -> None:
+    probabilities = read_as_0([0.8] * 10)
+    labels = np.array([0] * 8 + [1] * 2, np.uint8)
+    assert calibration_error(calibration(probabilities, labels)) == pytest.approx(0)

@@ -14,6 +14,7 @@ const bars = Array.from({ length: 10 }, (_, digit) => {
 
 // ── Asking: one question at a time, and then only the newest that has come up meanwhile. ──
 
+const invitation = element("message").innerHTML;
 let asking = false;
 let waiting = null;
 
@@ -44,17 +45,39 @@ const tooLarge = () => `That file is larger than ${maxBytes / 1e6} MB; choose a 
 
 // ── Showing ──
 
-function show({ error, probabilities, image }) {
+function show({ error, digits }) {
   element("bars").hidden = Boolean(error);
-  drawSeen(image || []);
+  drawSeen(error ? [] : digits);
+  drawBoxes(error ? [] : digits);
   if (error) return say(sentence(error), true);
-  const first = probabilities.indexOf(Math.max(...probabilities));
+  // The bars are those of the digit that is least sure.
+  const least = digits.reduce((a, b) => (b.probability < a.probability ? b : a));
   bars.forEach((bar, digit) => {
-    bar.className = digit === first ? "first" : "";
-    bar.querySelector("i").style.width = `${100 * probabilities[digit]}%`;
-    bar.querySelector("span").textContent = `${(100 * probabilities[digit]).toFixed(1)}%`;
+    bar.className = digit === least.digit ? "first" : "";
+    bar.querySelector("i").style.width = `${100 * least.probabilities[digit]}%`;
+    bar.querySelector("span").textContent = percent(least.probabilities[digit]);
   });
-  say(`It is a ${first}, with a probability of ${(100 * probabilities[first]).toFixed(1)}%.`);
+  say(digits.length === 1 ? one(least) : several(digits, least));
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
+
+function candidates({ probabilities }) {
+  const ranked = probabilities.map((share, digit) => [share, digit]).sort((a, b) => b[0] - a[0]);
+  return ranked.slice(0, 2).map(([share, digit]) => `${digit} (${percent(share)})`).join(" or ");
+}
+
+function one(digit) {
+  if (!digit.sure) return `Not sure: a ${candidates(digit)}.`;
+  return `It is a ${digit.digit}, with a probability of ${percent(digit.probability)}.`;
+}
+
+function several(digits, least) {
+  const number = digits.map(({ digit }) => digit).join("");
+  const doubts = digits.flatMap((digit, i) =>
+    digit.sure ? [] : [`Not sure of digit ${i + 1}: a ${candidates(digit)}.`]);
+  const place = `The bars are of digit ${digits.indexOf(least) + 1}, the least sure.`;
+  return [`It is ${number}.`, ...doubts, place].join(" ");
 }
 
 function say(text, problem = false) {
@@ -64,11 +87,29 @@ function say(text, problem = false) {
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`.replace("..", ".");
 
-function drawSeen(pixels) {
-  const seen = element("seen").getContext("2d");
-  const data = seen.createImageData(28, 28);
-  pixels.forEach((level, i) => data.data.set([level, level, level, 255], 4 * i));
-  seen.putImageData(data, 0, 0);
+function drawSeen(digits) {
+  const canvas = element("seen");
+  canvas.parentElement.hidden = digits.length === 0;
+  canvas.width = 28 * Math.max(1, digits.length);
+  digits.forEach(({ image }, place) => {
+    const data = new ImageData(28, 28);
+    image.forEach((level, i) => data.data.set([level, level, level, 255], 4 * i));
+    canvas.getContext("2d").putImageData(data, 28 * place, 0);
+  });
+}
+
+// The part of the paper that the picture which was asked about covers.
+let covered = [0, 0, paper.width, paper.height];
+
+function drawBoxes(digits) {
+  const lines = element("boxes").getContext("2d");
+  lines.clearRect(0, 0, paper.width, paper.height);
+  if (digits.length < 2) return;
+  const [x, y, width, height] = covered;
+  Object.assign(lines, { lineWidth: 3, strokeStyle: "#0072b2" });
+  for (const { box: [left, top, right, bottom] } of digits) {
+    lines.strokeRect(x + left * width, y + top * height, (right - left) * width, (bottom - top) * height);
+  }
 }
 
 // ── Drawing ──
@@ -83,8 +124,10 @@ function clear() {
   drawing += 1;
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, paper.width, paper.height);
+  covered = [0, 0, paper.width, paper.height];
   element("bars").hidden = true;
   drawSeen([]);
+  drawBoxes([]);
 }
 
 function pointOf(event) {
@@ -128,7 +171,8 @@ for (const end of ["pointerup", "pointercancel"]) {
 element("clear").addEventListener("click", () => {
   clear();
   opened = false;
-  say("Draw a digit from 0 to 9, or drop a picture of one.");
+  element("message").innerHTML = invitation;
+  element("message").className = "";
 });
 
 // ── Pictures ──
@@ -141,16 +185,17 @@ async function open(file) {
   const picture = new Blob([file]);
   pictures.set(picture, drawing);
   const now = drawing;
-  ask(picture);
   try {
     const bitmap = await createImageBitmap(file);
     if (now !== drawing) return;
     const scale = Math.min(paper.width / bitmap.width, paper.height / bitmap.height);
     const [width, height] = [bitmap.width * scale, bitmap.height * scale];
-    pen.drawImage(bitmap, (paper.width - width) / 2, (paper.height - height) / 2, width, height);
+    covered = [(paper.width - width) / 2, (paper.height - height) / 2, width, height];
+    pen.drawImage(bitmap, ...covered);
   } catch {
     // A browser shows fewer formats than Pillow reads; the answer comes all the same.
   }
+  if (now === drawing) ask(picture);
 }
 
 element("file").addEventListener("change", (event) => {
