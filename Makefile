@@ -49,7 +49,8 @@ study: $(VENV) $(if $(RAY_ADDRESS),$(CLUSTER))  ## compare the epochs and widths
 
 experiments: $(VENV)  ## dvc exp show, without the columns that say little
 	@dvc exp show --only-changed --drop \
-		'.*(sha256|name|images|step|loss|accuracy|_low|_high)|data|metrics|models|plots|requirements|stages|State|Executor'
+		'(data|metrics|models|plots|requirements|stages).*|.*(step|_low|_high)|State|Executor'
+	@echo "Experiments belong to the commit they started from; of the others: dvc exp list -A"
 
 compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
 	@python -m experiments.compare -- "$${A:-HEAD}" "$${B:-workspace}"
