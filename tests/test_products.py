@@ -80,9 +80,9 @@ def test_products_add_up_in_the_blocks_that_are_said(b: int, m: int, n: int, whi
     compiled = tf.function(product, jit_compile=True, autograph=False)
     computed = compiled(tf.constant(x), tf.constant(given), transpose_b).numpy()
 
-    full_rows, full_columns = filled_up(rows, k, columns)
+    full_rows, full_k, full_columns = filled_up(rows, k, columns)
     left = 0
-    for width, length in blocks(full_rows, k, full_columns, transpose_b):
+    for width, length in blocks(full_rows, full_k, full_columns, transpose_b):
         part = left + few(width)
         part = part[part < columns]
         expected = by_hand(x[few(rows)], y[:, part], length)

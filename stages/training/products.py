@@ -24,7 +24,8 @@ CACHE = 32_768
 PACKED_COLUMNS, COLUMNS = 64, 32
 # Up to 10 times the rows of its kernel a product is small: 5 with AVX-512, 6 with AVX2.
 SMALL_ROWS, MAYBE_SMALL_ROWS = 50, 60
-# XLA itself multiplies by a vector, and where all sizes are less than this.
+# XLA itself multiplies by a vector, and where all sizes are less than this. One term it does not
+# even round before it adds it to something else.
 LEAST = 8
 ARM = platform.machine() in ("aarch64", "arm64")
 
@@ -77,24 +78,22 @@ def product(a: Any, b: Any, transpose_b: bool = False) -> Any:
     """
     m, k = a.shape
     n = b.shape[0] if transpose_b else b.shape[1]
-    rows, columns = filled_up(m, k, n)
-    if rows > m:
-        a = tf.pad(a, [[0, rows - m], [0, 0]])
-    if columns > n:
-        more = [[0, columns - n], [0, 0]]
-        b = tf.pad(b, more if transpose_b else more[::-1])
+    rows, terms, columns = filled_up(m, k, n)
+    zeros = [[0, terms - k], [0, columns - n]]
+    a = tf.pad(a, [[0, rows - m], [0, terms - k]])
+    b = tf.pad(b, zeros[::-1] if transpose_b else zeros)
     c = in_blocks(a, b, transpose_b) if ARM else tf.matmul(a, b, transpose_b=transpose_b)
-    return c if (rows, columns) == (m, n) else c[:m, :n]
+    return c[:m, :n]
 
 
-def filled_up(m: int, k: int, n: int) -> tuple[int, int]:
-    """The rows and columns, at least m and n, with which all processors cut k alike."""
+def filled_up(m: int, k: int, n: int) -> tuple[int, int, int]:
+    """The sizes, at least m, k and n, with which all processors cut k alike."""
     rows = max(m, LEAST)
     if SMALL_ROWS < rows <= MAYBE_SMALL_ROWS:
         rows = MAYBE_SMALL_ROWS + 1
     columns = multiple(n, COLUMNS)
     is_cut = k * min(columns, PACKED_COLUMNS) > CACHE
-    return rows, columns if is_cut or n == 1 else n
+    return rows, max(k, 2), columns if is_cut or n == 1 else n
 
 
 def multiple(size: int, of: int) -> int:
@@ -146,12 +145,17 @@ def in_blocks(a: Any, b: Any, transpose_b: bool) -> Any:
         right = left + columns
         # Its kernel takes four elements of k at a time.
         width = PACKED_COLUMNS * max(1, CACHE // (PACKED_COLUMNS * multiple(length, 4)))
+        # All blocks are of one length: a last one could be a single term.
+        more = [0, multiple(k, length) - k]
+        x = tf.pad(a, [[0, 0], more])
         for start in range(left, right, width):
-            part = b[:, start : min(start + width, right)]
+            stop = min(start + width, right)
+            # At least two columns, for one would be a vector.
+            y = tf.pad(b[:, start:stop], [more, [0, 1 if stop - start == 1 else 0]])
             terms = [
-                tf.matmul(a[:, first : first + length], part[first : first + length])
+                tf.matmul(x[:, first : first + length], y[first : first + length])
                 for first in range(0, k, length)
             ]
-            parts.append(sum(terms[1:], terms[0]))
+            parts.append(sum(terms[1:], terms[0])[:, : stop - start])
         left = right
     return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
