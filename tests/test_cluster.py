@@ -53,7 +53,7 @@ class Bucket:
         """Is away until somebody has asked for it in vain."""
         self.stop()
         with socket.create_server(("127.0.0.1", self.port)) as server:
-            server.settimeout(200)
+            server.settimeout(600)
             server.accept()[0].close()
         self.start()
 
@@ -312,17 +312,17 @@ def test_a_study_on_two_nodes_survives_what_can_go_wrong(
     # Each kind of end while both train.
     for number in (signal.SIGTERM, signal.SIGKILL):
         study = start()
-        wait_for(cluster.train, 200, log)
+        wait_for(cluster.train, 600, log)
         study.send_signal(number)
         assert study.wait(20) == -number, log.read_text()
         wait_for(cluster.nothing_left, 20, log)
     assert project.git("for-each-ref", "refs/exps") == ""
 
     study = start()
-    wait_for(cluster.train, 200, log)
+    wait_for(cluster.train, 600, log)
     cluster.kill_node(1)
     bucket.be_missed()
-    assert study.wait(250) == 0, log.read_text()
+    assert study.wait(600) == 0, log.read_text()
     assert "Traceback" not in log.read_text()
     assert cluster.nothing_left()
 
