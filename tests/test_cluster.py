@@ -278,6 +278,11 @@ def test_what_is_wrong_at_the_start_is_told_in_a_line(
         told = refused(RAY_AUTH_TOKEN_PATH=str(cluster.folder / path))
         assert told.startswith("RAY_ADDRESS: no Ray cluster at 127.0.0.1:")
         assert "the token (RAY_AUTH_TOKEN_PATH, or" in told
+    requirements = project.folder / "requirements.txt"
+    before = requirements.read_text()
+    requirements.write_text(f"{before}none-such==1.0\n")
+    assert re.match(r"Node .*: none-such none instead of ==1.0; results would not be", refused())
+    requirements.write_text(before)
     project.dvc("remote", "modify", "--local", "storage", "secret_access_key", "WRONG")
     told = refused()
     assert "The data cannot be pushed to the remote storage (s3://data/study)" in told
