@@ -56,7 +56,7 @@ class Readings(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=MODEL)
-    set_threads(1)
+    set_threads()
     network, scaling = load_network(parser.parse_args().model)
     x, y = load_split(RAW, "test", "uint8")  # (n, 28, 28), (n,)
     photos = ((photo(image, chance), str(label)) for image, label, chance in chances(x, y, PHOTOS))

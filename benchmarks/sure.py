@@ -32,7 +32,7 @@ def main() -> None:
     scaling = Scaling.fit("unit", x[~out])
     data = {"x_train": scaling(x[~out]), "y_train": y[~out]}
     data |= {"x_test": scaling(x[out]), "y_test": y[out]}  # watched only
-    network = compiled(10, 42, 1, keras.callbacks.Callback(), data)
+    network = compiled(10, 42, keras.callbacks.Callback(), data)
 
     result = readings("rows", list(rows(x[out], y[out], ROWS)), network, scaling)
     counted = [
