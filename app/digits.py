@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from app.ink import Ink, amount, at_border, ink
+from app.ink import Ink, amount, around, at_border, ink
 from app.mnist_form import BOX, UInt8, fitted, mnist_image, stroke
 from app.sheets import WRITING, Box, is_sheet, sheets, within
 from stages.edges.bad_input import BadInput
@@ -23,8 +23,8 @@ ABOVE = 0.3
 # near as a crack are always one digit's.
 NEAR = 0.4
 CRACK = 0.05
-# Of 1,000 training digits one is wider than this share of its height, and one has broader strokes,
-# in pixels of the 20x20 box.
+# At most one of 1,000 training digits is wider than this share of its height, and at most one has
+# broader strokes than this, in pixels of the 20x20 box.
 WIDEST = 2.2
 BROADEST = 8
 
@@ -56,7 +56,7 @@ def digits(grey: UInt8) -> list[Digit]:
     try:
         found = ink(grey)
         result = read(found)
-        if not is_strange(found.pieces):
+        if not is_strange(found):
             return result
     except BadInput as problem:
         result, reason = [], problem
@@ -69,30 +69,29 @@ def digits(grey: UInt8) -> list[Digit]:
     return sorted(inside or result, key=lambda digit: digit.box[0] + digit.box[2])
 
 
-def is_strange(pieces: npt.NDArray[np.int32]) -> bool:
+def is_strange(found: Ink) -> bool:
     """Whether a piece of ink may be none: it touches the border, or is or encloses a sheet."""
-    boxes = ndimage.find_objects(pieces)
+    pieces, boxes = found.pieces, found.boxes
+    if at_border(pieces):
+        return True
     most = np.count_nonzero(pieces) / 2
-    return bool(at_border(pieces)) or any(
-        ((piece := pieces[box] == number).sum() > most and is_sheet(piece, pieces.size))
-        or any(
-            within(b, box) and length(b[0]) > WRITING * length(box[0]) for b in boxes if b != box
-        )
-        for number, box in enumerate(boxes, 1)
-    )
+    for number, box in enumerate(boxes, 1):
+        piece = pieces[box] == number
+        if piece.sum() > most and is_sheet(piece, pieces.size):
+            return True
+        inner = [each for each in boxes if each != box and within(each, box)]
+        if any(length(rows) > WRITING * length(box[0]) for rows, _ in inner):
+            return True
+    return False
 
 
 def read(found: Ink) -> list[Digit]:
     """The digits that pieces of ink make, from left to right."""
     result: list[Digit] = []
-    boxes = ndimage.find_objects(found.pieces)
-    groups = together(found.pieces, boxes)
+    groups = together(found.pieces, found.boxes)
     noise = 0
     for numbers in groups:
-        rows, columns = (
-            slice(min(s.start for s in spans), max(s.stop for s in spans))
-            for spans in zip(*(boxes[number - 1] for number in numbers), strict=True)
-        )
+        rows, columns = around([found.boxes[number - 1] for number in numbers])
         try:
             part = amount(found, numbers)
         except BadInput as problem:

@@ -124,6 +124,8 @@ def on_paper(luminance: UInt8, alpha: UInt8) -> UInt8:
         luminance: uint8 of shape (h, w).
         alpha: uint8 of shape (h, w), 255 where the picture is opaque.
     """
+    if alpha.min() == 255:
+        return luminance
     opacity = alpha / 255
     if not opacity.any():
         return np.full_like(luminance, 255)

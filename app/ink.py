@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from app.mnist_form import BOX, Floats, UInt8, extent, resized
-from app.sheets import otsu
+from app.mnist_form import BOX, Floats, UInt8, resized
+from app.sheets import Box, otsu
 from stages.edges.bad_input import BadInput
 
 # Of the frame's longer side: the cells in which the paper is seen, in a window wider than a
@@ -43,6 +43,8 @@ INSIDE = 0.15
 # this is full.
 BLUR = 0.3
 FLAT = 0.1
+# More pieces than these are a text, a texture or noise.
+MOST = 100
 # In pixels of the 20x20 box: how far from the sure ink the paper is looked at.
 RING = 4
 
@@ -56,10 +58,12 @@ class Ink(NamedTuple):
     contrast: float32 of shape (h, w), in levels of 255, ink above 0.
     pieces: int32 of the same shape: 1, 2, ... where there is ink, connected by sides or
         corners; 0 elsewhere.
+    boxes: the rows and columns of piece 1, 2, ...
     """
 
     contrast: Floats
     pieces: Pieces
+    boxes: list[Box]
 
 
 def ink(grey: UInt8) -> Ink:
@@ -70,7 +74,7 @@ def ink(grey: UInt8) -> Ink:
             light or light on dark.
 
     Raises:
-        BadInput: nothing stands out from the paper.
+        BadInput: nothing stands out from the paper, or too much does.
     """
     contrast = against(grey, paper(grey))
     smooth = ndimage.gaussian_filter(contrast, 0.5 + max(grey.shape) / 1_000)
@@ -84,7 +88,9 @@ def ink(grey: UInt8) -> Ink:
             # rest is looked at again with the contrast that is left.
             edge = ndimage.binary_dilation(np.isin(pieces, strange), iterations=2)
             pieces = sure_pieces(np.where(edge, 0, smooth))
-    return Ink(contrast, pieces)
+    if pieces.max() > MOST:
+        raise BadInput("too much stands out to be a row of digits; crop to them")
+    return Ink(contrast, pieces, ndimage.find_objects(pieces))
 
 
 def against(grey: UInt8, paper: Floats) -> Floats:
@@ -106,7 +112,7 @@ def against(grey: UInt8, paper: Floats) -> Floats:
         contrast += paper - np.median(grey[bright == dark_ink])
     else:
         # Ink is what the fewer pixels are, far off: the sign of the third moment is its side.
-        dark_ink = np.sum(contrast.astype(np.float64) ** 3) < 0
+        dark_ink = np.vdot(contrast * contrast, contrast) < 0
     return -contrast if dark_ink else contrast
 
 
@@ -149,6 +155,15 @@ def border(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.concatenate([values[0], values[-1], values[1:-1, 0], values[1:-1, -1]])
 
 
+def around(boxes: Sequence[Box]) -> Box:
+    """The box around boxes."""
+    rows, columns = (
+        slice(min(span.start for span in spans), max(span.stop for span in spans))
+        for spans in zip(*boxes, strict=True)
+    )
+    return rows, columns
+
+
 def amount(ink: Ink, numbers: Sequence[int]) -> Floats:
     """How much ink there is of some pieces: from 0, paper, to 1.
 
@@ -162,7 +177,7 @@ def amount(ink: Ink, numbers: Sequence[int]) -> Floats:
     Raises:
         BadInput: they do not stand out from the noise of the paper around them.
     """
-    rows, columns = extent(np.isin(ink.pieces, numbers))
+    rows, columns = around([ink.boxes[number - 1] for number in numbers])
     pixel = max(1, max(rows.stop - rows.start, columns.stop - columns.start) / BOX)
     margin = int((1 + RING) * pixel) + 1
     window = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in (rows, columns))
@@ -213,13 +228,12 @@ def paper(grey: UInt8) -> Floats:
     cells = whole.reshape(whole.shape[0] // cell, cell, whole.shape[1] // cell, cell)
     medians = np.median(cells, axis=(1, 3))  # (rows, columns)
     flat = np.full_like(medians, np.median(medians))
-    surface = quadratic(medians)
     frame = border(medians)
     varied = np.percentile(np.abs(frame - np.median(frame)), 100 * (1 - VARIED))
-    if (
-        varied < 0.05 * np.ptp(medians)
-        or np.abs(medians - surface).sum() > (1 - UNEVEN) * np.abs(medians - flat).sum()
-    ):
+    if varied < 0.05 * np.ptp(medians):
+        return np.full(grey.shape, flat[0, 0], dtype=np.float32)
+    surface = quadratic(medians)
+    if np.abs(medians - surface).sum() > (1 - UNEVEN) * np.abs(medians - flat).sum():
         return np.full(grey.shape, flat[0, 0], dtype=np.float32)
     # The edge of a hard shadow bends the surface; the window alone keeps it.
     candidates = [

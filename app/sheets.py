@@ -1,9 +1,8 @@
 """Where in a picture the writing lies: on a sheet, in a box or in a frame."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
@@ -53,7 +52,7 @@ def sheets(grey: UInt8) -> list[Sheet]:
     if min(height, width) == 0:
         return []
     cells = grey[: height * scale, : width * scale].reshape(height, scale, width, scale)
-    small = cells.mean(axis=(1, 3))
+    small = np.rint(cells.mean(axis=(1, 3))).astype(np.uint8)
     bright = small > otsu(small)
     found: list[tuple[Box, Mask]] = []
     for side in (bright, ~bright):
@@ -107,19 +106,20 @@ def cut_out(grey: UInt8, scale: int, box: Box, outline: Mask) -> Sheet:
     return Sheet(rows.start, columns.start, part)
 
 
-def otsu(levels: npt.NDArray[Any]) -> float:
-    """N. Otsu's threshold: of all, it leaves the least variance within the two classes.
+def otsu(levels: UInt8) -> int:
+    """N. Otsu's threshold: the highest level of the darker of two classes.
+
+    Of all thresholds it leaves the least variance within the classes.
 
     Source: "A threshold selection method from gray-level histograms", IEEE SMC 9 (1979).
     """
-    counts, edges = np.histogram(levels, bins=256)
-    centres = (edges[:-1] + edges[1:]) / 2
+    counts = np.bincount(levels.ravel(), minlength=256).astype(np.float64)
     below = np.cumsum(counts)[:-1]
     above = counts.sum() - below
-    sums = np.cumsum(counts * centres)
+    sums = np.cumsum(counts * np.arange(256))
     with np.errstate(invalid="ignore", divide="ignore"):
         between = (sums[:-1] * counts.sum() - sums[-1] * below) ** 2 / (below * above)
-    return float(edges[1 + np.nan_to_num(between).argmax()])
+    return int(np.nan_to_num(between).argmax())
 
 
 def hull(mask: Mask) -> float:
