@@ -4,17 +4,19 @@ Code and results travel as git bundles through Ray, data and models through DVC'
 node or a worker was at when it died Ray runs again on another.
 """
 
+import io
 import logging
 import os
 import signal
 import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import platformdirs
 from packaging.requirements import Requirement
@@ -253,12 +255,12 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Sends what Ray's C++ code writes to the standard error, pages of it, to a file instead."""
+    """Sends what Ray writes to the standard error, pages of it, to a file instead."""
     kept = os.dup(2)
     stderr = sys.stderr
-    with WORDS_OF_RAY.open("w") as file, os.fdopen(os.dup(2), "w", 1) as mine:
-        sys.stderr = mine
-        os.dup2(file.fileno(), 2)
+    with WORDS_OF_RAY.open("w", 1) as file, os.fdopen(os.dup(2), "w", 1) as mine:
+        sys.stderr = OwnWords(mine, file)
+        os.dup2(file.fileno(), 2)  # which Ray's C++ code uses
         try:
             yield
         finally:
@@ -266,3 +268,25 @@ def quietly() -> Iterator[None]:
             sys.stderr = stderr
             os.dup2(kept, 2)
             os.close(kept)
+
+
+class OwnWords(io.TextIOBase):
+    """A standard error for this thread alone: what others write, Ray's threads, goes elsewhere."""
+
+    def __init__(self, mine: TextIO, others: TextIO) -> None:
+        self.mine = mine
+        self.others = others
+        self.thread = threading.current_thread()
+
+    def write(self, text: str) -> int:
+        own = threading.current_thread() is self.thread
+        return (self.mine if own else self.others).write(text)
+
+    def flush(self) -> None:
+        self.mine.flush()
+
+    def isatty(self) -> bool:
+        return self.mine.isatty()
+
+    def fileno(self) -> int:
+        return self.mine.fileno()
