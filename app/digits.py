@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import ndimage
 
 from app.ink import Ink, amount, around, at_border, ink
@@ -23,6 +24,9 @@ ABOVE = 0.3
 # near as a crack are always one digit's.
 NEAR = 0.4
 CRACK = 0.05
+# Pixels of the longer side: smaller pictures are enlarged to nearly so many.
+SMALL = 28
+ENLARGED = 96
 # At most one of 1,000 training digits is wider than this share of its height, and at most one has
 # broader strokes than this, in pixels of the 20x20 box.
 WIDEST = 2.2
@@ -39,6 +43,11 @@ class Digit(NamedTuple):
         left, top, right, bottom = self.box
         return self._replace(box=(left + x, top + y, right + x, bottom + y))
 
+    def reduced(self, factor: int) -> Self:
+        left, top, right, bottom = self.box
+        ends = -(-right // factor), -(-bottom // factor)
+        return self._replace(box=(left // factor, top // factor, *ends))
+
 
 def digits(grey: UInt8) -> list[Digit]:
     """The digits in a picture, from left to right.
@@ -53,6 +62,12 @@ def digits(grey: UInt8) -> list[Digit]:
     Raises:
         BadInput: there is no ink, or digits cannot be told apart.
     """
+    if max(grey.shape) < SMALL:
+        # Pixels as large as strokes do not show what belongs together; a smooth picture does.
+        factor = ENLARGED // max(grey.shape)
+        size = (factor * grey.shape[1], factor * grey.shape[0])
+        large = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
+        return [digit.reduced(factor) for digit in digits(large)]
     try:
         found = ink(grey)
         result = read(found)

@@ -89,7 +89,7 @@ def ink(grey: UInt8) -> Ink:
             edge = ndimage.binary_dilation(np.isin(pieces, strange), iterations=2)
             pieces = sure_pieces(np.where(edge, 0, smooth))
     if pieces.max() > MOST:
-        raise BadInput("too much stands out to be a row of digits; crop to them")
+        raise BadInput("no ink stands out from so many specks; crop to the digits")
     return Ink(contrast, pieces, ndimage.find_objects(pieces))
 
 

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from app.digits import digits
 from app.ink import paper
 from app.mnist_form import boxed, centred
 from stages.data.datasets import embedded_mnist_5k
@@ -114,11 +115,12 @@ def test_any_pixels_give_an_image_or_one_line(shape: tuple[int, int]) -> None:
     chance = np.random.default_rng(seed=3)
     for _ in range(30):
         try:
-            image = mnist_image(chance.integers(256, size=shape, dtype=np.uint8))
+            found = digits(chance.integers(256, size=shape, dtype=np.uint8))
         except BadInput:
             continue
-        assert image.shape == (28, 28)
-        assert image.max() == 255
+        for digit in found:
+            assert digit.image.shape == (28, 28)
+            assert digit.image.max() == 255
 
 
 def test_paper_follows_a_gradient_under_ink() -> None:
