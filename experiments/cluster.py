@@ -255,23 +255,24 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Sends what Ray writes to the standard error, pages of it, to a file instead."""
+    """Sends what Ray writes to the standard output and error, pages of it, to a file instead."""
     kept = os.dup(2)
-    stderr = sys.stderr
+    before = sys.stdout, sys.stderr
     with WORDS_OF_RAY.open("w", 1) as file, os.fdopen(os.dup(2), "w", 1) as mine:
-        sys.stderr = OwnWords(mine, file)
+        sys.stdout, sys.stderr = OwnWords(sys.stdout, file), OwnWords(mine, file)
         os.dup2(file.fileno(), 2)  # which Ray's C++ code uses
         try:
             yield
         finally:
-            mine.flush()
-            sys.stderr = stderr
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = before
             os.dup2(kept, 2)
             os.close(kept)
 
 
 class OwnWords(io.TextIOBase):
-    """A standard error for this thread alone: what others write, Ray's threads, goes elsewhere."""
+    """A stream for this thread alone: what others write, Ray's threads, goes elsewhere."""
 
     def __init__(self, mine: TextIO, others: TextIO) -> None:
         self.mine = mine
