@@ -3,7 +3,6 @@
 import os
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
@@ -34,10 +33,7 @@ def train_all(
     threads = os.environ.get(THREADS) or str(max(FEWEST, processors() // jobs))
     place = workspace_place({THREADS: threads})
     stop = Event()
-    shares: SimpleQueue[set[int]] = SimpleQueue()
-    for share in shared_out(processors_here(), jobs):
-        shares.put(share)
-    with ThreadPoolExecutor(jobs, initializer=keep_to_a_share, initargs=(shares,)) as executor:
+    with ThreadPoolExecutor(jobs) as executor:
         names = {
             executor.submit(train, snapshot, name, changes, place, stop): name
             for name, changes in wanted.items()
@@ -49,24 +45,3 @@ def train_all(
         finally:
             stop.set()
             executor.shutdown(cancel_futures=True)
-
-
-def shared_out(numbers: list[int], jobs: int) -> list[set[int]]:
-    """For each of so many trainings the numbers of its processors, of one at least."""
-    return [set(numbers[job::jobs]) or {numbers[job % len(numbers)]} for job in range(jobs)]
-
-
-def keep_to_a_share(shares: "SimpleQueue[set[int]]") -> None:
-    """Has this thread, and what it starts, use processors of its own.
-
-    Trainings whose threads wait for each other across all processors take longer.
-    """
-    if hasattr(os, "sched_setaffinity"):  # Linux
-        os.sched_setaffinity(0, shares.get())
-
-
-def processors_here() -> list[int]:
-    """The numbers of the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(processors()))

@@ -7,7 +7,6 @@ from stages.data.arrays import load_array, load_classes, load_split
 from stages.edges.bad_input import explained, no_arguments
 from stages.edges.parameters import read_section
 from stages.edges.replacing import replacing
-from stages.results.model_card import model_card
 from stages.results.parameters import Evaluate
 from stages.results.pictures import confusion, digits, learning_curves, reliability, save
 from stages.results.scores import (
@@ -18,7 +17,7 @@ from stages.results.scores import (
     worst_mistakes,
 )
 from stages.training.history import read_history
-from stages.training.network import in_words, load_network
+from stages.training.network import load_network
 from stages.training.repeatable import set_threads
 
 NORMALIZED = Path("data/normalized")
@@ -26,7 +25,6 @@ MODEL = Path("models/handwritten_digit.h5")
 TRAINING = Path("metrics/train")
 METRICS = Path("metrics/evaluate.json")
 PLOTS = Path("plots")
-CARD = Path("docs/model-card.md")
 
 
 def main() -> None:
@@ -59,10 +57,6 @@ def main() -> None:
     save(learning_curves(history, watched), PLOTS / "learning_curves.png")
     figure = reliability(calibration(probabilities, y), result["expected_calibration_error"])
     save(figure, PLOTS / "reliability.png")
-    layers, parameters = in_words(network), network.count_params()
-    card = model_card(layers, parameters, result, evaluate.confidence, counts, classes)
-    with replacing(CARD) as partial:
-        partial.write_text(card, encoding="utf-8", newline="\n")
     # Last: where the metrics are new, the pictures are.
     with replacing(METRICS) as partial:
         partial.write_text(json.dumps(result, indent=2) + "\n", newline="\n")

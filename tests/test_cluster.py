@@ -215,7 +215,7 @@ def test_a_node_needs_no_copy_of_the_project(tmp_path: Path) -> None:
     assert b"instead of ==1.0" in output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_team_shares_data_models_and_experiments(
     project: Project, bucket: Bucket, tmp_path: Path
 ) -> None:
@@ -254,7 +254,7 @@ def test_a_team_shares_data_models_and_experiments(
     assert (elsewhere.folder / "handwritten_digit.h5").read_bytes() == model
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_wrong_at_the_start_is_told_in_a_line(
     project: Project, bucket: Bucket, cluster: Cluster
 ) -> None:
@@ -291,7 +291,7 @@ def test_what_is_wrong_at_the_start_is_told_in_a_line(
     assert "The data cannot be pushed to the remote storage (s3://data/study)" in refused()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_on_two_nodes_survives_what_can_go_wrong(
     project: Project, bucket: Bucket, cluster: Cluster, tmp_path: Path
 ) -> None:

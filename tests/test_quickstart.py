@@ -29,7 +29,7 @@ def test_in_a_shallow_clone_beside_edits_and_without_hints(
     assert "dvc push" not in output
     assert output.rstrip().endswith("the same on all of MNIST (11 MB to download)")
     assert clone.git("status", "--porcelain") == before
-    assert len(list((clone.folder / "quickstart/plots").glob("*.png"))) == 4
+    assert (clone.folder / "quickstart/plots/samples.png").exists()
     row = clone.experiments()["quickstart"]
     assert row["params"]["params.yaml"]["data"]["evaluate"]["worst"] == 9
     assert not list(clone.folder.glob(".dvc/tmp/quickstart-*"))

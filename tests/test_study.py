@@ -15,7 +15,6 @@ import pytest
 
 from experiments.evidence import holm, paired, summarize
 from experiments.grid import STUDY, read_study
-from experiments.pool import shared_out
 from experiments.recipes import held, ingredients, locked_recipe, recipe
 from experiments.report import ErrorsOnTest, Reading, page, picture
 from experiments.study import OTHER_REPORTS
@@ -104,12 +103,6 @@ def test_a_study_that_is_no_yaml_is_told_in_a_line(tmp_path: Path, text: str) ->
     path.write_text(text)
     with pytest.raises(BadInput, match=rf"\A{path} is not valid YAML: .*\Z"):
         read_study(path, {})
-
-
-def test_processors_are_shared_out() -> None:
-    assert shared_out([0, 1, 2, 5], 4) == [{0}, {1}, {2}, {5}]
-    assert shared_out([0, 1, 2, 5], 3) == [{0, 5}, {1}, {2}]
-    assert shared_out([4, 5], 3) == [{4}, {5}, {4}]
 
 
 def test_a_recipe_is_the_same_before_and_after_a_run(

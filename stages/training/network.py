@@ -188,19 +188,3 @@ def sum_of(file: h5py.File) -> str:
     add("", file)
     file.visititems(add)
     return whole.hexdigest()
-
-
-def in_words(network: Any) -> list[str]:
-    """A network's layers for people to read, such as Dense 512 relu."""
-    return [
-        " ".join(
-            str(word)
-            for word in (
-                type(layer).__name__,
-                getattr(layer, "units", ""),
-                getattr(getattr(layer, "activation", None), "__name__", ""),
-            )
-            if word
-        )
-        for layer in network.layers
-    ]
