@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from experiments.recipes import git
 from experiments.revisions import WORKSPACE, Revision
 from stages.data.arrays import Array
+from stages.edges.bad_input import BadInput
 from stages.results.pictures import BLUE, ORANGE
 from tools.verify import VERIFIED
 
@@ -61,12 +63,14 @@ def agreement(name: str) -> str:
     """Whether code, parameters and results are those that dvc.lock tells of."""
     if name != WORKSPACE:
         return "is not checked, as only the workspace's can be (`dvc status`)"
-    said = subprocess.run(
-        ["dvc", "status", "--json"], check=True, capture_output=True, text=True
-    ).stdout
+    status = subprocess.run(
+        ["dvc", "status", "--json"], check=False, capture_output=True, text=True
+    )
+    if status.returncode:
+        return "cannot be checked: `dvc status` fails"
     changed = sorted(
         path
-        for entries in json.loads(said).values()
+        for entries in json.loads(status.stdout).values()
         for entry in entries
         if isinstance(entry, dict)
         for kind in ("changed deps", "changed outs")
@@ -81,9 +85,10 @@ def agreement(name: str) -> str:
 
 def verified(name: str) -> str:
     """Whether `make verify` has found the bytes of this revision identical, here."""
-    commit = git("rev-parse", "--verify", "HEAD" if name == WORKSPACE else f"{name}^{{commit}}")
-    if VERIFIED.exists() and VERIFIED.read_text() == commit:
-        return f"found identical by `make verify`, at commit {commit[:7]}"
+    with suppress(BadInput):  # git does not know the names of experiments
+        commit = git("rev-parse", "--verify", "HEAD" if name == WORKSPACE else f"{name}^{{commit}}")
+        if VERIFIED.exists() and VERIFIED.read_text() == commit:
+            return f"found identical by `make verify`, at commit {commit[:7]}"
     return "not verified here; `make verify` does it for HEAD"
 
 

@@ -14,7 +14,6 @@ import yaml
 
 from tests.project import ROOT, Project
 
-pytestmark = pytest.mark.slow
 PAGE = (ROOT / "docs/develop.md").read_text()
 
 
@@ -29,6 +28,7 @@ def change(project: Project, example: str) -> None:
     project.set(yaml.safe_load(blocks.get("yaml", "{}")))
 
 
+@pytest.mark.slow
 def test_a_metric(project: Project) -> None:
     change(project, "metric")
     assert project.repro() == (["evaluate"], [])
@@ -44,6 +44,7 @@ def config(project: Project, name: str) -> Any:
         return json.loads(file.attrs[name])
 
 
+@pytest.mark.slow
 def test_a_layer(project: Project) -> None:
     change(project, "layer")
     assert project.repro() == (["train", "evaluate"], [])
@@ -52,6 +53,7 @@ def test_a_layer(project: Project) -> None:
     assert json.loads(project.read("metrics/evaluate.json"))["baseline_error"] < 60
 
 
+@pytest.mark.long
 def test_the_optimizer(project: Project) -> None:
     change(project, "optimizer")
     assert project.repro() == (["train", "evaluate"], [])
@@ -61,6 +63,7 @@ def test_the_optimizer(project: Project) -> None:
     assert optimizer["config"]["learning_rate"]["class_name"] == "ExponentialDecay"
 
 
+@pytest.mark.long
 def test_a_parameter(project: Project) -> None:
     change(project, "parameter")
     project.run("python", "-m", "tools.parameters")
@@ -70,6 +73,7 @@ def test_a_parameter(project: Project) -> None:
     assert difference["normalize.samples"]["new"] == 100
 
 
+@pytest.mark.slow
 def test_a_stage(project: Project) -> None:
     change(project, "stage")
     assert "Running stage 'weights'" in project.dvc("repro")
@@ -87,6 +91,7 @@ DATASETS["corners"] = DataSet(
 """
 
 
+@pytest.mark.long
 def test_a_data_set(project: Project, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     files = {}

@@ -43,7 +43,7 @@ def test_a_few_mutated_inputs(kind: str, tmp_path: Path) -> None:
     mutate(kind, QUICK[kind], "few", tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", SLOW)
 def test_a_few_more(kind: str, tmp_path: Path, trained_model: Path) -> None:
     shutil.copy(trained_model, tmp_path)

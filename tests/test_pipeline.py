@@ -41,7 +41,14 @@ def test_a_clean_copy_runs_to_its_metrics_and_then_has_nothing_to_do(project: Pr
     assert project.git("status", "--porcelain") == ""
 
 
-@pytest.mark.parametrize("key", CHANGES)
+# One for each set of stages; the others take minutes.
+OFTEN = ("normalize.scaling", "train.epochs", "evaluate.worst")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param(key, marks=[] if key in OFTEN else pytest.mark.long) for key in CHANGES],
+)
 def test_a_parameter_reruns_its_stages_and_back_again_none(project: Project, key: str) -> None:
     value, concerned = CHANGES[key]
     section, name = key.split(".")

@@ -195,7 +195,7 @@ if seed == 2 or not marker.exists():
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_failed_training_is_told_and_asked_for_again_but_not_for_ever(
     project: Project, tmp_path: Path
 ) -> None:
@@ -212,7 +212,7 @@ def test_a_failed_training_is_told_and_asked_for_again_but_not_for_ever(
     assert "never came through: study-8-epochs-1-seed-2" in (reports / "study.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_experiment_that_has_left_no_result_is_told_and_not_tried_again(
     project: Project,
 ) -> None:
@@ -256,7 +256,7 @@ def wait_for(happened: Callable[[], object], seconds: float, log: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_interrupted_a_study_goes_on(project: Project, tmp_path: Path) -> None:
     log = tmp_path / "log"
     project.set({"evaluate": {"worst": 9}})  # an edit that is not committed

@@ -140,7 +140,7 @@ def kill_quickstart(
     assert row["params"]["params.yaml"]["data"]["evaluate"]["worst"] == 9
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quickstart_killed_while_dvc_has_edits_set_aside(edited: Project) -> None:
     moment = stash_of_the_clone(edited)
     attack(edited, QUICKSTART, moment, signal.SIGTERM, everyone=False)
@@ -165,7 +165,7 @@ def kill_experiment(
     assert project.run(sys.executable, "-m", "tools.leftovers") == ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_dvc_exp_run_killed_while_it_has_edits_set_aside(edited: Project) -> None:
     kill_experiment(edited, stash_of_the_workspace(edited), signal.SIGKILL, everyone=True)
     edited.dvc(*EXPERIMENT[1:])
@@ -190,7 +190,7 @@ def kill_repro(
     assert left_behind(project) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_dvc_repro_killed_in_the_middle(project: Project, tmp_path: Path) -> None:
     begun = as_soon_as((project.folder / "data/partial-normalized").exists)
     kill_repro(project, tmp_path / "whole", iter([(begun, signal.SIGKILL, False)]))
