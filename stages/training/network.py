@@ -125,6 +125,8 @@ def save_network(network: Any, scaling: Scaling, path: Path) -> None:
     with replacing(path) as partial:
         network.save(partial)
         with h5py.File(partial, "r+") as file:
+            # Its state, none so far: a Keras that loads it would take the optimizer for built.
+            file.pop("optimizer_weights", None)
             file.attrs.update({"pixel_offset": scaling.offset, "pixel_divisor": scaling.divisor})
             file.attrs[SUM] = sum_of(file)
 
