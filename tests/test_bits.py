@@ -155,7 +155,7 @@ def test_the_number_of_threads_and_of_cores_changes_no_bit(tmp_path: Path) -> No
     assert not (tmp_path / ".keras").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_forced_again_by_an_experiment_and_the_queue_the_lock_is_the_same(
     trained: Project, copy: Project
 ) -> None:

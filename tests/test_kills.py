@@ -104,7 +104,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     assert len(history) == 1 + 60
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_with_dropout_and_batch_normalization_it_ends_with_the_same_bytes(
     project: Project,
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_parameter_reruns_its_stages_and_back_again_none(project: Project, key
 
 
 @pytest.mark.skipif(not MIRROR.exists(), reason="needs MNIST: set MNIST_MIRROR to a folder")
+@pytest.mark.long
 def test_another_data_set_reruns_everything_and_back_again_nothing(project: Project) -> None:
     project.set({"download": {"dataset": "mnist"}, "train": {"batch_size": 500, "epochs": 1}})
     output = project.run("dvc", "repro", environment={"MNIST_MIRROR": str(MIRROR.resolve())})

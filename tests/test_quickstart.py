@@ -10,7 +10,7 @@ from tests.project import Project, activated
 QUICKSTART = (sys.executable, "-m", "tools.quickstart")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_a_shallow_clone_beside_edits_and_without_hints(
     project: Project, tmp_path: Path
 ) -> None:

@@ -93,7 +93,7 @@ def studio() -> Iterator[tuple[dict[str, str], list[str]]]:
         server.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_is_posted_to_a_service(
     project: Project, studio: tuple[dict[str, str], list[str]]
 ) -> None:
