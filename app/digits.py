@@ -74,13 +74,14 @@ def digits(grey: UInt8) -> list[Digit]:
         if not is_strange(found):
             return result
     except BadInput as problem:
-        result, reason = [], problem
+        # Not the exception: it would hold this frame, which would hold it, with the whole picture.
+        result, reason = [], str(problem)
     inside: list[Digit] = []
     for sheet in sheets(grey):
         with contextlib.suppress(BadInput):
             inside += [digit.moved(sheet.left, sheet.top) for digit in digits(sheet.grey)]
     if not (inside or result):
-        raise reason
+        raise BadInput(reason)
     return sorted(inside or result, key=lambda digit: digit.box[0] + digit.box[2])
 
 
@@ -111,12 +112,10 @@ def read(found: Ink) -> list[Digit]:
             part = amount(found, numbers)
         except BadInput as problem:
             noise += 1
-            reason = problem
+            reason = str(problem)
             continue
         if stroke(fitted(part, 4 * BOX)) > 4 * BROADEST:
-            reason = BadInput(
-                "what stands out is a patch, no stroke; light it evenly, or crop to the digit"
-            )
+            reason = "what stands out is a patch, no stroke; light it evenly, or crop to the digit"
             continue
         if length(columns) > WIDEST * length(rows):
             raise BadInput("digits that touch cannot be told apart; leave a gap between them")
@@ -124,7 +123,7 @@ def read(found: Ink) -> list[Digit]:
         result.append(Digit(box, mnist_image(part)))
     # Where most of what stands out is noise, such as a paper's texture, so is the rest.
     if not result or noise > len(groups) / 2:
-        raise reason
+        raise BadInput(reason)
     return sorted(result, key=lambda digit: digit.box[0] + digit.box[2])
 
 

@@ -101,7 +101,12 @@ class Project:
 
 def activated() -> dict[str, str]:
     """The environment of a person with git set up and the virtual environment active."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    of_make = ("MAKEFLAGS", "MAKELEVEL", "A", "B", "IMAGE", "HOST", "PORT", "OPTIONS")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DVC_") and name not in of_make
+    }
     return kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "GIT_CONFIG_GLOBAL": os.devnull,

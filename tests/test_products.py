@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from stages.training.products import blocks, dense, filled_up, product
-from stages.training.repeatable import set_threads, tf
+from stages.training.repeatable import tf
 
 Array = npt.NDArray[np.float32]
 RANDOM = np.random.default_rng(0)
@@ -22,11 +22,6 @@ LAYERS = [
     *((32, 784, 100), (32, 1025, 64), (8, 2048, 7), (64, 4096, 10), (1000, 784, 64)),
     *((4000, 64, 10), (32, 1, 1), (5, 1, 3), (3, 2, 700), (7, 13, 9000), (33, 10, 4096)),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads() -> None:
-    set_threads()
 
 
 def matrix(*shape: int) -> Array:
