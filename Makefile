@@ -29,7 +29,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help quickstart repro verify study experiments compare predict app test lint lock
+.PHONY: help quickstart repro verify study experiments reader compare predict app test lint lock
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -51,6 +51,9 @@ experiments: $(VENV)  ## dvc exp show, without the columns that say little
 	@dvc exp show --only-changed --drop \
 		'(data|metrics|models|plots|requirements|stages).*|.*(step|_low|_high)|State|Executor'
 	@echo "Experiments belong to the commit they started from; of the others: dvc exp list -A"
+
+reader: $(VENV)  ## the better reader of reader.yaml as an experiment, compared with HEAD
+	@python -m tools.reader
 
 compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
 	@python -m experiments.compare -- "$${A:-HEAD}" "$${B:-workspace}"

@@ -1,6 +1,9 @@
 """Stage train: the tutorial's network, from scratch, or on from where it was killed."""
 
+import math
 from pathlib import Path
+
+import numpy as np
 
 from stages.data.arrays import SUMS, load_array, load_split
 from stages.data.scaling import Scaling
@@ -12,9 +15,10 @@ from stages.training.checkpoint import Checkpoint, digest
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
 from stages.training.history import history_in
 from stages.training.network import LOSS, build_network, build_optimizer, save_network
-from stages.training.parameters import Model, Train
+from stages.training.parameters import Model, Train, Warp
 from stages.training.repeatable import set_threads
 from stages.training.unsupported import explaining_compilation
+from stages.training.warps import Warping
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")
@@ -23,7 +27,7 @@ CHECKPOINT = Path("checkpoint.npz")
 
 
 def main() -> None:
-    model, train = read_section(Model), read_section(Train)
+    model, train, warp = read_section(Model), read_section(Train), read_section(Warp)
     set_threads()
     epochs, seed = train.epochs, train.seed
     x, y = load_split(NORMALIZED, "train", "float32")  # (n, 28, 28), (n,)
@@ -35,13 +39,16 @@ def main() -> None:
     scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
 
     network = build_network(model.hidden_units, seed)
-    trainer = CompiledEpoch(network, x, y, train.batch_size)
-    trainer.compile(build_optimizer(train.learning_rate), LOSS)
+    black = float(scaling(np.zeros(1))[0])
+    warping = Warping(warp, seed, black) if warp.moves() else None
+    trainer = CompiledEpoch(network, x, y, train.batch_size, warping)
+    steps = epochs * math.ceil(len(y) / train.batch_size)
+    trainer.compile(build_optimizer(train.learning_rate, train.schedule, steps), LOSS)
     checkpoint = Checkpoint(
         CHECKPOINT,
         {
             "data": digest([NORMALIZED / SUMS]),
-            "parameters": f"{model!r} {train!r}",
+            "parameters": f"{model!r} {train!r} {warp!r}",
             "code": digest([Path("requirements.txt"), *sorted(Path("stages").rglob("*.py"))]),
         },
     )

@@ -24,7 +24,14 @@ TUTORIAL: Parameters = {
     "download": {"dataset": "mnist-5k"},
     "normalize": {"scaling": "unit", "validation": 0},
     "model": {"hidden_units": [512, 256, 128]},
-    "train": {"epochs": 10, "batch_size": 32, "learning_rate": 0.001, "seed": 42},
+    "train": {
+        **{"epochs": 10, "batch_size": 32, "learning_rate": 0.001, "schedule": "constant"},
+        "seed": 42,
+    },
+    "warp": {
+        **dict.fromkeys(("rotation", "scale", "shear", "shift", "elastic_amplitude"), 0),
+        "elastic_smoothness": 5,
+    },
     "evaluate": {"confidence": 0.95, "worst": 25},
 }
 TINY: Parameters = {"model": {"hidden_units": [8]}, "train": {"epochs": 2, "batch_size": 100}}

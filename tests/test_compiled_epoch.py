@@ -263,9 +263,9 @@ def test_a_layer_that_cannot_be_trained_is_named(layer: Any, problem: str) -> No
 def test_no_product_is_left_to_eigen() -> None:
     model = CompiledEpoch(build_network([16, 12], seed=1), X, Y, 8)
     model.compile(keras.optimizers.Adam(), CROSS_ENTROPY)
-    (order,) = permutations(IMAGES, 3, 1, 1)
+    (epoch_and_order,) = permutations(IMAGES, 3, 1, 1)
     epoch = tf.function(model.train_step, jit_compile=True)
-    program = epoch.experimental_get_compiler_ir(order)(stage="optimized_hlo")
+    program = epoch.experimental_get_compiler_ir(epoch_and_order)(stage="optimized_hlo")
     # Of three layers, forward, the gradients of weights and of what went in, for two batch sizes.
     left = re.findall(r" dot\(.*lhs_contracting_dims={(\d)}", program)
     assert left == ["1"] * 2 * (3 + 3 + 2)
@@ -282,9 +282,10 @@ def test_a_shorter_training_is_the_beginning_of_a_longer_one() -> None:
 
 
 def test_an_epochs_order_depends_on_the_seed_and_the_epoch_alone() -> None:
-    orders = [order.numpy() for order in permutations(IMAGES, 3, 1, 2)]
-    (later,) = permutations(IMAGES, 3, 2, 2)
-    (other,) = permutations(IMAGES, 4, 1, 1)
+    epochs, orders = zip(*permutations(IMAGES, 3, 1, 2).as_numpy_iterator(), strict=True)
+    ((_, later),) = permutations(IMAGES, 3, 2, 2)
+    ((_, other),) = permutations(IMAGES, 4, 1, 1)
+    assert epochs == (1, 2)
     assert sorted(orders[0]) == list(range(IMAGES))
     np.testing.assert_array_equal(orders[1], later)
     assert (orders[0] != orders[1]).any()

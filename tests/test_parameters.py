@@ -17,10 +17,12 @@ GOOD = """
 download: {dataset: mnist}
 normalize: {scaling: unit, validation: 0}
 model: {hidden_units: [512, 256, 128]}
-train: {epochs: 10, batch_size: 32, learning_rate: 0.001, seed: 42}
+train: {epochs: 10, batch_size: 32, learning_rate: 0.001, schedule: constant, seed: 42}
+warp:
+  {rotation: 0, scale: 0, shear: 0, shift: 0, elastic_amplitude: 0, elastic_smoothness: 5}
 evaluate: {confidence: 0.95, worst: 25}
 """
-NAMES = "download, normalize, model, train, evaluate"
+NAMES = "download, normalize, model, train, warp, evaluate"
 
 
 def read(text: str) -> dict[str, Any]:
@@ -88,6 +90,14 @@ def test_the_projects_own_file_is_good() -> None:
         ("train.learning_rate", math.nan, "a finite number greater than 0"),
         ("train.learning_rate", "fast", "a finite number greater than 0"),
         ("train.learning_rate", True, "a finite number greater than 0"),
+        ("train.schedule", "cosinus", "constant or cosine"),
+        ("warp.rotation", 91, "a number from 0 to 90: degrees, either way"),
+        ("warp.shift", math.nan, "a number from 0 to 14: pixels, in each direction"),
+        (
+            "warp.scale",
+            "0.1",
+            "a number from 0 to 0.5: of the width and of the height, 0.1: from 0.9 to 1.1 times",
+        ),
         ("train.seed", -1, "a whole number from 0 to 4294967295"),
         ("train.seed", 2**32, "a whole number from 0 to 4294967295"),
         ("evaluate.confidence", 0.49, "a number from 0.5 to 0.9999"),
@@ -139,7 +149,7 @@ def test_messages_in_full() -> None:
     )
     assert message(with_value("train.epoch", 3)) == (
         "params.yaml: train.epoch is not a parameter; "
-        "train has epochs, batch_size, learning_rate, seed"
+        "train has epochs, batch_size, learning_rate, schedule, seed"
     )
     assert message(GOOD + "training: {}") == (
         f"params.yaml: training is not a section; the sections are {NAMES}"

@@ -79,6 +79,16 @@ def workspace_copy(purpose: str) -> Iterator[Path]:
             yield clone
 
 
+def keep_experiment(clone: Path, name: str) -> None:
+    """Takes an experiment out of a clone, in place of earlier ones of its name."""
+    pattern = f"refs/exps/**/{name}"
+    (made,) = git("-C", str(clone), "for-each-ref", "--format=%(refname)", pattern).split()
+    earlier = git("for-each-ref", "--format=%(refname)", pattern).split()
+    git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(clone), f"+{made}:{made}")
+    for experiment in set(earlier) - {made}:
+        git("update-ref", "-d", experiment)
+
+
 def run(*command: str, folder: Path) -> int:
     """Runs a command in a folder to its end; its exit status.
 

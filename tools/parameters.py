@@ -21,10 +21,10 @@ from stages.edges.parameters import (
 )
 from stages.normalize import Normalize
 from stages.results.parameters import Evaluate
-from stages.training.parameters import Model, Train
+from stages.training.parameters import Model, Train, Warp
 
 SECTIONS = {
-    section_name(schema): schema for schema in (Download, Normalize, Model, Train, Evaluate)
+    section_name(schema): schema for schema in (Download, Normalize, Model, Train, Warp, Evaluate)
 }
 
 
@@ -34,7 +34,15 @@ def read_parameters(path: Path = PARAMETERS) -> dict[str, Any]:
     Raises:
         BadInput: with a line for each fault.
     """
-    document = read_yaml(path)
+    return checked(read_yaml(path), path)
+
+
+def checked(document: Any, path: Path) -> dict[str, Any]:
+    """The sections by name of a document that has all of them, read from a path.
+
+    Raises:
+        BadInput: with a line for each fault.
+    """
     if not isinstance(document, dict):
         refuse(
             [f"the file holds {shown(document)}; it must hold the sections {', '.join(SECTIONS)}"],

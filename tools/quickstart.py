@@ -5,10 +5,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from experiments.recipes import git
 from stages.edges.bad_input import explained, no_arguments
 from stages.edges.replacing import replacing
-from tools.elsewhere import run, workspace_copy
+from tools.elsewhere import keep_experiment, run, workspace_copy
 from tools.leftovers import name_leftovers
 from tools.parameters import read_parameters
 
@@ -24,7 +23,10 @@ def main() -> None:
         experiment = (sys.executable, "-m", "tools.experiment", NAME)
         if run(*experiment, "download.dataset=mnist-5k", folder=clone):
             sys.exit("quickstart: the experiment has failed; what is above says why")
-        keep(clone)
+        keep_experiment(clone, NAME)
+        with replacing(PICTURES) as partial:
+            for results in ("metrics", "plots"):
+                shutil.copytree(clone / results, partial / results)
     result = json.loads((PICTURES / "metrics/evaluate.json").read_text())
     test_images = len((PICTURES / "plots/predictions.csv").read_text().splitlines()) - 1
     print(f"""
@@ -38,19 +40,6 @@ Type next: . .venv/bin/activate      then dvc is at hand
            make experiments          all of them in a table
            dvc exp run --temp -S download.dataset=mnist-5k -S train.epochs=20
            make repro                the same on all of MNIST (11 MB to download)""")
-
-
-def keep(clone: Path) -> None:
-    """Takes the experiment and its results out of the clone, in place of an earlier one's."""
-    pattern = f"refs/exps/**/{NAME}"
-    (name,) = git("-C", str(clone), "for-each-ref", "--format=%(refname)", pattern).split()
-    earlier = git("for-each-ref", "--format=%(refname)", pattern).split()
-    git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(clone), f"+{name}:{name}")
-    for experiment in set(earlier) - {name}:
-        git("update-ref", "-d", experiment)
-    with replacing(PICTURES) as partial:
-        for results in ("metrics", "plots"):
-            shutil.copytree(clone / results, partial / results)
 
 
 if __name__ == "__main__":

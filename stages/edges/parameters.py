@@ -29,6 +29,15 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+def bounded(low: float, high: float, unit: str) -> Any:
+    return Field(
+        ge=low,
+        le=high,
+        allow_inf_nan=False,
+        description=f"a number from {low:g} to {high:g}: {unit}",
+    )
+
+
 AnySection = TypeVar("AnySection", bound=Section)
 
 

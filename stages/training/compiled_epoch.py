@@ -17,6 +17,7 @@ from stages.edges.bad_input import BadInput
 from stages.training.products import dense
 from stages.training.repeatable import keras, tf
 from stages.training.unsupported import COMPILES, refuse_unsupported
+from stages.training.warps import Warping
 
 # Images that are judged at a time. All at once, a convolution's outputs would take gigabytes.
 JUDGED = 1_000
@@ -35,16 +36,23 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
             is, mapped from a file or not, so they must stay as they are.
         y: their labels, whole numbers of shape (n,).
         batch_size: from 1 to n. The last batch has what is left, as in Keras.
+        warping: what is done to each image before the network is trained on it.
     """
 
     def __init__(
-        self, network: Any, x: npt.NDArray[Any], y: npt.NDArray[Any], batch_size: int
+        self,
+        network: Any,
+        x: npt.NDArray[Any],
+        y: npt.NDArray[Any],
+        batch_size: int,
+        warping: Warping | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.x = tf.experimental.dlpack.from_dlpack(x.__dlpack__())  # no copy
         self.y = tf.constant(y, tf.int32)
         self.batch_size = batch_size
+        self.warping = warping
 
     def compile(self, optimizer: Any, loss: Any) -> None:
         """Takes the optimizer and the loss, as Keras does; accuracy is reported with it.
@@ -62,22 +70,29 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
         # Before the loop is traced, which can create no variables.
         self.optimizer.build(self.network.trainable_variables)
 
-    def train_step(self, permutation: Any) -> dict[str, Any]:
-        """An epoch: updates the network by each minibatch of the images in this order, (n,)."""
+    def train_step(self, epoch_and_order: tuple[Any, Any]) -> dict[str, Any]:
+        """An epoch, of this number: updates the network by minibatches in this order, (n,)."""
+        epoch, permutation = epoch_and_order
+        images = self.y.shape[0]
+        warping = self.warping
+        noise = warping.noise(images, epoch) if warping else None  # (n, k)
 
         def train_on(start: Any, size: int) -> tuple[Any, Any]:
             # Not permutation[start : start + size], of which XLA does not see the length.
-            return self.minibatch(tf.slice(permutation, [start], [size]))
+            places = tf.slice(permutation, [start], [size])
+            x = tf.gather(self.x, places)
+            if warping:
+                x = warping(x, tf.gather(noise, places))
+            return self.minibatch(x, tf.gather(self.y, places))
 
         with dense_layers_by_product():
-            return means(train_on, self.y.shape[0], self.batch_size)
+            return means(train_on, images, self.batch_size)
 
-    def minibatch(self, places: Any) -> tuple[Any, Any]:
-        """Updates the network by the images at these places, (b,); their mean loss, and hits."""
-        labels = tf.gather(self.y, places)
+    def minibatch(self, x: Any, labels: Any) -> tuple[Any, Any]:
+        """Updates the network by images, (b, …), with labels, (b,); their mean loss, and hits."""
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            probabilities = self.network(tf.gather(self.x, places), training=True)  # (b, classes)
+            probabilities = self.network(x, training=True)  # (b, classes)
             loss = self.network.compute_loss(y=labels, y_pred=probabilities, training=True)
             scaled = self.optimizer.scale_loss(loss)  # for training in float16
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
@@ -161,14 +176,15 @@ def permutations(images: int, seed: int, first: int, last: int) -> Any:
     long again.
 
     Returns:
-        A tf.data.Dataset of int32 tensors, (images,).
+        A tf.data.Dataset of each epoch's number, int64, and its order, int32 of shape (images,).
     """
 
     def permutation(epoch: int) -> npt.NDArray[np.int32]:
         return np.random.default_rng([seed, epoch]).permutation(images).astype(np.int32)
 
     def order(epoch: Any) -> Any:
-        return tf.ensure_shape(tf.numpy_function(permutation, [epoch], tf.int32), [images])
+        drawn = tf.numpy_function(permutation, [epoch], tf.int32)
+        return epoch, tf.ensure_shape(drawn, [images])
 
     return untuned(tf.data.Dataset.range(first, last + 1).map(order))
 

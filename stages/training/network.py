@@ -36,9 +36,17 @@ def architecture(hidden_units: Sequence[int]) -> Any:
     )
 
 
-def build_optimizer(learning_rate: float) -> Any:
-    """What trains the network, as the tutorial does."""
-    return keras.optimizers.Adam(learning_rate)
+def build_optimizer(learning_rate: float, schedule: str = "constant", steps: int = 0) -> Any:
+    """What trains the network, as the tutorial does.
+
+    Args:
+        learning_rate: at the first step.
+        schedule: `constant`, or `cosine`: it falls to 0 along half a cosine, as in Loshchilov and
+            Hutter, "SGDR: stochastic gradient descent with warm restarts" (ICLR 2017).
+        steps: minibatches of the whole training.
+    """
+    cosine = keras.optimizers.schedules.CosineDecay(learning_rate, steps or 1)
+    return keras.optimizers.Adam(cosine if schedule == "cosine" else learning_rate)
 
 
 def build_network(hidden_units: Sequence[int], seed: int) -> Any:

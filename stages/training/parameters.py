@@ -1,10 +1,10 @@
 """What the sections `model` and `train` of params.yaml may hold. No TensorFlow."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.edges.parameters import Section, whole, whole_number
+from stages.edges.parameters import Section, bounded, whole, whole_number
 
 
 class Model(Section):
@@ -20,4 +20,20 @@ class Train(Section):
     learning_rate: float = Field(
         gt=0, allow_inf_nan=False, description="a finite number greater than 0"
     )
+    schedule: Literal["constant", "cosine"] = Field(description="constant or cosine")
     seed: int = whole(0, 2**32 - 1)
+
+
+class Warp(Section):
+    """How far each training image is warped, anew in every epoch; 0: not at all."""
+
+    rotation: float = bounded(0, 90, "degrees, either way")
+    scale: float = bounded(0, 0.5, "of the width and of the height, 0.1: from 0.9 to 1.1 times")
+    shear: float = bounded(0, 45, "degrees that upright strokes slant, either way")
+    shift: float = bounded(0, 14, "pixels, in each direction")
+    elastic_amplitude: float = bounded(0, 14, "pixels that parts are displaced, root mean square")
+    elastic_smoothness: float = bounded(2, 28, "pixels, standard deviation of the Gaussian")
+
+    def moves(self) -> bool:
+        """Whether anything is warped at all."""
+        return any(value for name, value in self if name != "elastic_smoothness")

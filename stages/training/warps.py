@@ -1,0 +1,121 @@
+"""Digits as another hand might have drawn them: turned, scaled, slanted, shifted, bent.
+
+Affine and elastic distortions as by Simard, Steinkraus and Platt, "Best practices for
+convolutional neural networks applied to visual document analysis" (ICDAR 2003), fresh for every
+image in every epoch.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.data.arrays import SIDE
+from stages.training.parameters import Warp
+from stages.training.repeatable import tf
+
+CENTRE = (SIDE - 1) / 2
+AFFINE = 6  # random numbers of an image: rotation, two scales, shear, two shifts
+
+
+class Warping:
+    """Draws the warps of an epoch, and applies them.
+
+    Args:
+        warp: how far images are warped; not all 0.
+        seed: from 0 to 2**32 - 1.
+        background: the value of a black pixel, which is what lies outside of an image.
+    """
+
+    def __init__(self, warp: Warp, seed: int, background: float) -> None:
+        self.warp, self.seed, self.background = warp, seed, background
+        bends = warp.elastic_amplitude > 0
+        self.bumps = bumps(warp.elastic_smoothness) if bends else np.zeros((SIDE, 0), np.float32)
+
+    def noise(self, images: int, epoch: Any) -> Any:
+        """What decides the warps of an epoch: numbers from -1 to 1, float32 of shape (images, k).
+
+        A row depends on the seed, the epoch and the image's place alone.
+        """
+        numbers = AFFINE + 2 * self.bumps.shape[1] ** 2
+        key = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(epoch, tf.int64)])
+        return tf.random.stateless_uniform((images, numbers), key, -1, 1, alg="philox")
+
+    def __call__(self, images: Any, noise: Any) -> Any:
+        """Warps images, (b, 28, 28), by their rows of the noise, (b, k)."""
+        return resampled(images - self.background, *self.places(noise)) + self.background
+
+    def places(self, noise: Any) -> tuple[Any, Any]:
+        """Where each pixel comes from, as `resampled` takes it: rows and columns, (b, 28, 28)."""
+        warp = self.warp
+        turn, wide, high, slant, right, down = (
+            tf.reshape(number, (-1, 1, 1)) for number in tf.unstack(noise[:, :AFFINE], axis=1)
+        )
+        # Of the tangent of half the angle: without sine and cosine, of which processors differ in
+        # the last bit.
+        half = math.tan(math.radians(warp.rotation) / 2) * turn
+        cosine, sine = (1 - half**2) / (1 + half**2), 2 * half / (1 + half**2)
+
+        from_centre = tf.range(SIDE, dtype=tf.float32) - CENTRE
+        y, x = from_centre[:, None], from_centre
+        y, x = cosine * y - sine * x, sine * y + cosine * x  # (b, 28, 28)
+        x += math.tan(math.radians(warp.shear)) * slant * y
+        y, x = y / (1 + warp.scale * high), x / (1 + warp.scale * wide)
+        y, x = y + warp.shift * down, x + warp.shift * right
+        if self.bumps.shape[1]:
+            grid = self.bumps.shape[1]
+            # √3: the numbers' own root mean square is 1/√3.
+            coarse = math.sqrt(3) * warp.elastic_amplitude * noise[:, AFFINE:]
+            rows = tf.matmul(tf.reshape(coarse, (-1, grid)), self.bumps, transpose_b=True)
+            bent = tf.einsum("ig,bcgj->bcij", self.bumps, tf.reshape(rows, (-1, 2, grid, SIDE)))
+            y, x = y + bent[:, 0], x + bent[:, 1]
+        return y + CENTRE, x + CENTRE
+
+
+def bumps(smoothness: float) -> npt.NDArray[np.float32]:
+    """What makes noise on a coarse grid a smooth field: bumps, (28, g), B of B · noise · Bᵀ.
+
+    Simard's field is noise on every pixel, smoothed by a Gaussian. With noise on a grid as coarse
+    as the Gaussian's standard deviation, there is a tenth as much to draw and as much to see.
+    Its root mean square is that of the noise, on every pixel.
+
+    Args:
+        smoothness: the standard deviation of the Gaussian in pixels.
+    """
+    reach = math.ceil(CENTRE / smoothness + 2)  # beyond, a Gaussian is nearly 0
+    # By math, not NumPy, whose exp depends on the processor.
+    weights = [
+        [
+            math.exp(-(((pixel - CENTRE) / smoothness - place) ** 2) / 2)
+            for place in range(-reach, reach + 1)
+        ]
+        for pixel in range(SIDE)
+    ]
+    return np.array([[w / math.hypot(*row) for w in row] for row in weights], np.float32)
+
+
+def resampled(images: Any, rows: Any, columns: Any) -> Any:
+    """Images whose pixels come from elsewhere, linearly interpolated; 0 from outside.
+
+    Args:
+        images: float32 of shape (b, 28, 28).
+        rows: for each pixel, which row it comes from, float32 of shape (b, 28, 28).
+        columns: and which column.
+    """
+    # With a border of 0, wide enough for the neighbours of what is clipped.
+    side = SIDE + 3
+    padded = tf.pad(images, [[0, 0], [1, 2], [1, 2]])  # (b, 31, 31)
+    rows = tf.clip_by_value(rows + 1, 0, SIDE + 1)
+    columns = tf.clip_by_value(columns + 1, 0, SIDE + 1)
+    row, column = tf.floor(rows), tf.floor(columns)
+    down, right = rows - row, columns - column
+    # One index into all pixels: XLA looks them up several times faster than by image, row, column.
+    pixels = tf.reshape(padded, [-1])
+    image = tf.reshape(tf.range(images.shape[0]) * side**2, (-1, 1, 1))
+    place = image + tf.cast(side * row + column, tf.int32)  # (b, 28, 28)
+    above, below = (
+        (1 - right) * tf.gather(pixels, start) + right * tf.gather(pixels, start + 1)
+        for start in (place, place + side)
+    )
+    return (1 - down) * above + down * below

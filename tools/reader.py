@@ -1,0 +1,59 @@
+"""The better reader of reader.yaml as a DVC experiment, compared with HEAD's network."""
+
+import sys
+from pathlib import Path
+
+from experiments.recipes import flat
+from experiments.training import settings
+from stages.data.mirrors import make_mirrors_absolute
+from stages.edges.bad_input import BadInput, explained, no_arguments
+from stages.edges.parameters import PARAMETERS, read_yaml
+from tools.elsewhere import keep_experiment, run, workspace_copy
+from tools.leftovers import name_leftovers
+from tools.parameters import checked, read_parameters
+
+NAME = "reader"
+SETTINGS = Path("reader.yaml")
+
+
+def main() -> None:
+    make_mirrors_absolute()
+    read_parameters()
+    changes = read_settings()
+    name_leftovers()
+    with workspace_copy(NAME) as clone:
+        # What DVC's cache holds of it already is not run again.
+        experiment = (sys.executable, "-m", "tools.experiment", NAME)
+        if run(*experiment, *settings(changes), folder=clone):
+            raise BadInput("reader: the experiment has failed; what is above says why")
+        keep_experiment(clone, NAME)
+    print(flush=True)
+    compared = run(sys.executable, "-m", "experiments.compare", "HEAD", NAME, folder=Path())
+    print("""
+Type next: dvc exp apply reader      the better reader is the workspace's: make predict, make app
+           dvc exp branch reader better-reader
+                                     a branch of its own, to merge""")
+    sys.exit(compared)
+
+
+def read_settings() -> dict[str, object]:
+    """What reader.yaml changes in params.yaml, by name, such as train.epochs.
+
+    Raises:
+        BadInput: with a line for each fault.
+    """
+    parameters, changes = read_yaml(PARAMETERS), read_yaml(SETTINGS)
+    whole = changes
+    if isinstance(changes, dict):
+        whole = parameters | {
+            section: parameters.get(section, {}) | keys if isinstance(keys, dict) else keys
+            for section, keys in changes.items()
+        }
+    checked(whole, SETTINGS)
+    return flat(changes)
+
+
+if __name__ == "__main__":
+    with explained():
+        no_arguments(__doc__)
+        main()
