@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from experiments.recipes import flat
 from experiments.training import settings
@@ -19,12 +20,12 @@ SETTINGS = Path("reader.yaml")
 def main() -> None:
     make_mirrors_absolute()
     read_parameters()
-    changes = read_settings()
+    changes = settings(flat(read_settings()))
     name_leftovers()
     with workspace_copy(NAME) as clone:
         # What DVC's cache holds of it already is not run again.
         experiment = (sys.executable, "-m", "tools.experiment", NAME)
-        if run(*experiment, *settings(changes), folder=clone):
+        if run(*experiment, *changes, folder=clone):
             raise BadInput("reader: the experiment has failed; what is above says why")
         keep_experiment(clone, NAME)
     print(flush=True)
@@ -36,8 +37,8 @@ Type next: dvc exp apply reader      the better reader is the workspace's: make 
     sys.exit(compared)
 
 
-def read_settings() -> dict[str, object]:
-    """What reader.yaml changes in params.yaml, by name, such as train.epochs.
+def read_settings() -> dict[str, dict[str, Any]]:
+    """What reader.yaml changes in params.yaml, by section and key.
 
     Raises:
         BadInput: with a line for each fault.
@@ -50,7 +51,8 @@ def read_settings() -> dict[str, object]:
             for section, keys in changes.items()
         }
     checked(whole, SETTINGS)
-    return flat(changes)
+    sections: dict[str, dict[str, Any]] = changes
+    return sections
 
 
 if __name__ == "__main__":
