@@ -36,7 +36,7 @@ def test_without_results_it_is_told_in_a_line(project: Project) -> None:
 
 
 def test_asking_for_help_runs_nothing(project: Project) -> None:
-    for tool in ("verify", "quickstart", "leftovers", "parameters"):
+    for tool in ("verify", "quickstart", "reader", "leftovers", "parameters"):
         output = project.run("python", "-m", f"tools.{tool}", "--help")
         assert output.startswith(f"usage: python -m tools.{tool}")
         assert "Running stage" not in output

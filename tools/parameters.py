@@ -61,8 +61,8 @@ def checked(document: Any, path: Path) -> dict[str, Any]:
     }
     images = DATASETS[read["download"].dataset].training_images
     held_out = read["normalize"].validation
-    check_bounds("normalize.validation", held_out, 0, images - 1)
-    check_bounds("train.batch_size", read["train"].batch_size, 1, images - held_out)
+    check_bounds("normalize.validation", held_out, 0, images - 1, path)
+    check_bounds("train.batch_size", read["train"].batch_size, 1, images - held_out, path)
     return read
 
 

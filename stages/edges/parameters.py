@@ -152,14 +152,14 @@ def explain(
     return f"{key} {state}; it must be {field.description}"
 
 
-def check_bounds(key: str, value: int, low: int, high: int) -> None:
+def check_bounds(key: str, value: int, low: int, high: int, path: Path = PARAMETERS) -> None:
     """Refuses a parameter, such as train.batch_size, that does not suit the data.
 
     Raises:
         BadInput: the value is not from `low` to `high`.
     """
     if not low <= value <= high:
-        refuse([f"{key} is {value}; it must be {whole_number(low, high)}"])
+        refuse([f"{key} is {value}; it must be {whole_number(low, high)}"], path)
 
 
 def refuse(lines: list[str], path: Path = PARAMETERS) -> None:
