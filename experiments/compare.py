@@ -43,7 +43,7 @@ def main() -> None:
     images = test_images(a.dataset) if len(either) else "none is misread by one of them alone"
 
     for label, revision in (("A", a), ("B", b)):
-        print(f"{label}: {printable(revision.name)}, {described(revision)}")
+        print(f"{label}: {printable(revision.name)}, error {described(revision)}")
     print("\nSame parameters" if changes.empty else "")
     for line in changes.to_string().splitlines() if len(changes) else ():
         print(printable(line))

@@ -5,13 +5,11 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.recipes import git
 from experiments.revisions import WORKSPACE, Revision
-from stages.data.arrays import Array
 from stages.edges.bad_input import BadInput
 from stages.results.pictures import BLUE, ORANGE
 from tools.verify import VERIFIED
@@ -50,10 +48,11 @@ def page(
 
 
 def described(revision: Revision) -> str:
+    """Its test error, with the interval and the counts."""
     scores, table = revision.scores, revision.predictions
     mistakes = (table["actual"] != table["predicted"]).sum()
     return (
-        f"error {scores.baseline_error:.2f}% "
+        f"{scores.baseline_error:.2f}% "
         f"({scores.baseline_error_low:.2f}–{scores.baseline_error_high:.2f}, "
         f"{mistakes:,} of {len(table):,})"
     )
@@ -92,21 +91,18 @@ def verified(name: str) -> str:
     return "not verified here; `make verify` does it for HEAD"
 
 
-def curves(a: Mapping[str, Mapping[str, Array]], b: Mapping[str, Mapping[str, Array]]) -> Figure:
+def curves(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> Figure:
     """Draws loss and accuracy of two trainings against epochs, a panel each.
 
     Args:
-        a: for `loss` and for `accuracy`, the values of `train` and of `validation` after each
-            epoch, of shape (epochs,).
+        a: for `loss` and for `accuracy`, a row for each epoch, columns `train` and `validation`.
         b: the same, of another number of epochs perhaps.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), a, strict=True):
         for label, history, colour in (("A", a, BLUE), ("B", b, ORANGE)):
-            for split, style in (("train", "--"), ("validation", "-")):
-                values = history[metric][split]
-                epochs = np.arange(1, len(values) + 1)
-                axes.plot(epochs, values, style, color=colour, label=f"{label}, {split}")
+            for split, style in (("train", ".--"), ("validation", ".-")):
+                axes.plot(history[metric][split], style, color=colour, label=f"{label}, {split}")
         axes.set(xlabel="epoch", ylabel=metric)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)

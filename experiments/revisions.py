@@ -8,7 +8,6 @@ from io import StringIO
 from typing import Any, NamedTuple
 
 import dvc.api
-import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.scm import RevError, SCMError
@@ -17,15 +16,14 @@ from pydantic import BaseModel
 from scmrepo.exceptions import SCMError as GitError
 
 from experiments.recipes import LOCK, locked_parameters, locked_stages, tells_of
-from stages.data.arrays import Array
 from stages.edges.bad_input import BadInput
 from stages.edges.parameters import NO_YAML
-from stages.training.history import METRICS, SPLITS
+from stages.training.history import METRICS, curves_in
 
 WORKSPACE = "workspace"
 PREDICTIONS = "plots/predictions.csv"
 SCORES = "metrics/evaluate.json"
-HISTORY = "metrics/train/plots/metrics/{}/{}.tsv"
+HISTORY = "metrics/train/plots/custom/{}.json"
 RAW = "data/raw"
 
 
@@ -46,7 +44,7 @@ class Revision(NamedTuple):
         predictions: a row for each test image: actual and predicted digit, confidence 0 to 1.
         scores: what is shown of metrics/evaluate.json.
         dataset: the MD5 of data/raw, which dvc.lock holds.
-        history: for each metric the values of `train` and of `validation` after each epoch.
+        history: for each metric a row for each epoch, columns `train` and `validation`.
     """
 
     name: str
@@ -54,7 +52,7 @@ class Revision(NamedTuple):
     predictions: pd.DataFrame
     scores: Scores
     dataset: str
-    history: dict[str, dict[str, Array]]
+    history: dict[str, pd.DataFrame]
 
 
 def read_revision(name: str) -> Revision:
@@ -81,12 +79,7 @@ def read_revision(name: str) -> Revision:
             predictions(read(name, PREDICTIONS)),
             Scores.model_validate_json(read(name, SCORES)),
             dataset(lock),
-            {
-                metric: {
-                    split: curve(read(name, HISTORY.format(split, metric))) for split in SPLITS
-                }
-                for metric in METRICS
-            },
+            {metric: curves_in(read(name, HISTORY.format(metric)), metric) for metric in METRICS},
         )
     except (TypeError, *NO_YAML):  # ValidationError is a ValueError
         raise BadInput(
@@ -104,12 +97,6 @@ def predictions(text: str) -> pd.DataFrame:
     if table.isna().any(axis=None) or not is_numeric_dtype(table["confidence"]):
         raise ValueError("not a table of predictions")
     return table
-
-
-def curve(table: str) -> Array:
-    """The values of a metric after each epoch, from the text of a table of DVCLive's."""
-    values: Array = pd.read_csv(StringIO(table), sep="\t").iloc[:, -1].to_numpy(np.float64)
-    return values
 
 
 def read(name: str, path: str) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,14 @@ from experiments.workspace import alone
 from stages.edges.bad_input import BadInput, explained
 from stages.edges.replacing import replacing
 from stages.results.pictures import save
+from stages.training.history import curves_in
 from tools.leftovers import name_leftovers
 from tools.parameters import read_parameters
 
 REPORTS = Path("reports")
 OTHER_REPORTS = REPORTS / "options"  # which git ignores
 # The history's validation is the held-out images, or, where there are none, the test images.
-HISTORY = "metrics/train/plots/metrics/validation/accuracy.tsv"
+HISTORY = "metrics/train/plots/custom/accuracy.json"
 SCORES = "metrics/evaluate.json"
 PREDICTIONS = "plots/predictions.csv"
 
@@ -127,13 +127,13 @@ def table(commits: Mapping[Training, str], epochs: Sequence[int]) -> pd.DataFram
     """A row for each training and number of epochs, with the error in percent."""
     rows: list[dict[str, Any]] = []
     for training, commit in commits.items():
-        history = pd.read_csv(StringIO(read(commit, HISTORY)), sep="\t", index_col="step")
+        accuracy = curves_in(read(commit, HISTORY), "accuracy")["validation"]
         rows += [
             {
                 "hidden_units": width(training.hidden_units),
                 "epochs": count,
                 "seed": training.seed,
-                "error": round(100 * (1 - history["accuracy"][count]), 4),
+                "error": round(100 * (1 - accuracy[count]), 4),
             }
             for count in epochs
         ]

@@ -3,26 +3,18 @@
 import json
 from pathlib import Path
 
-from stages.data.arrays import load_array, load_classes, load_split
+from stages.data.arrays import load_classes, load_split
 from stages.edges.bad_input import explained, no_arguments
 from stages.edges.parameters import read_section
 from stages.edges.replacing import replacing
 from stages.results.parameters import Evaluate
-from stages.results.pictures import confusion, digits, learning_curves, reliability, save
-from stages.results.scores import (
-    calibration,
-    confusion_counts,
-    predictions,
-    scores,
-    worst_mistakes,
-)
-from stages.training.history import read_history
+from stages.results.pictures import digits, reliability, save
+from stages.results.scores import calibration, predictions, scores, worst_mistakes
 from stages.training.network import load_network
 from stages.training.repeatable import set_threads
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")
-TRAINING = Path("metrics/train")
 METRICS = Path("metrics/evaluate.json")
 PLOTS = Path("plots")
 
@@ -32,10 +24,6 @@ def main() -> None:
     set_threads()
     x, y = load_split(NORMALIZED, "test", "float32")  # (n, 28, 28), (n,)
     classes = load_classes(NORMALIZED)
-    history = read_history(TRAINING)
-    held_out = load_array(NORMALIZED / "y_validation.npy", "uint8", ())  # (n,)
-    # Without images held out, training watched the test images.
-    watched = "validation" if len(held_out) else "test"
     network, _ = load_network(MODEL)
 
     probabilities = network.predict(x, batch_size=1_000, verbose=0)  # (n, 10)
@@ -43,18 +31,14 @@ def main() -> None:
     table = predictions(probabilities, y, classes)
     worst = worst_mistakes(table, evaluate.worst)
 
-    counts = confusion_counts(table, classes)
-
     with replacing(PLOTS / "predictions.csv") as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
-    save(confusion(counts, classes), PLOTS / "confusion.png")
     captions = [f"{row.actual} → {row.predicted}" for row in worst.itertuples()]
     mistakes = int((table["actual"] != table["predicted"]).sum())
     title = f"{len(worst)} of {mistakes} mistakes, the surest first: actual → predicted"
     if mistakes:
         title += f"\neach with {worst['confidence'].min():.2%} or more"
     save(digits(x[worst.index], captions, title), PLOTS / "mistakes.png")
-    save(learning_curves(history, watched), PLOTS / "learning_curves.png")
     figure = reliability(calibration(probabilities, y), result["expected_calibration_error"])
     save(figure, PLOTS / "reliability.png")
     # Last: where the metrics are new, the pictures are.

@@ -30,7 +30,7 @@ def test_a_wider_network_on_a_branch_is_compared_and_merged(project: Project) ->
     assert change["new"] == json.loads(project.read(SCORES))["baseline_error"]
     assert change["diff"] != 0
     assert "index.html" in project.dvc("plots", "diff", "main")
-    assert len(list((project.folder / "dvc_plots").rglob("*confusion.png"))) == 2
+    assert len(list((project.folder / "dvc_plots").rglob("*mistakes.png"))) == 2
     output = project.run("make", "--silent", "compare", "A=main", "B=wide", "VENV=", "DEVELOPMENT=")
     assert "model.hidden_units  [8]  [32]" in output
     assert "B is better" in output

@@ -61,7 +61,7 @@ def sections_read(path: Path) -> set[str]:
 
 
 def constant_paths(path: Path) -> set[str]:
-    """The paths that a stage's file names: Path("data/raw") and `PLOTS / "confusion.png"`."""
+    """The paths that a stage's file names: Path("data/raw") and `PLOTS / "mistakes.png"`."""
     paths = set()
     named: dict[str, str] = {}
     for statement in parsed(path).body:
@@ -147,7 +147,7 @@ def test_every_section_is_read_by_one_stage() -> None:
 def test_inputs_and_outputs_are_the_paths_that_the_code_names(stage: str) -> None:
     known = inputs(stage) | outputs(stage)
     named = constant_paths(Path(f"stages/{stage}.py")) - {CHECKPOINT}
-    # Of PLOTS and PLOTS / "confusion.png" the latter says more.
+    # Of PLOTS and PLOTS / "mistakes.png" the latter says more.
     named -= {str(parent) for path in named for parent in Path(path).parents}
     for path in known:
         assert any(overlap(path, other) for other in named), f"{path} is not in the code"

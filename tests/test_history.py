@@ -7,24 +7,17 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from stages.edges.bad_input import BadInput
-from stages.training.history import history_in, read_history
+from stages.training.history import curves_in, history_in
 
 PROJECT = Path(__file__).parents[1]
 EPOCHS = [
     {"loss": 0.5, "accuracy": 0.9, "val_loss": 0.25, "val_accuracy": 0.95},
     {"loss": 1 / 3, "accuracy": 0.98, "val_loss": 1e-7, "val_accuracy": 1.0},
 ]
-FILES = {
-    "metrics.json",
-    "plots/metrics/train/accuracy.tsv",
-    "plots/metrics/train/loss.tsv",
-    "plots/metrics/validation/accuracy.tsv",
-    "plots/metrics/validation/loss.tsv",
-}
+LOSS, ACCURACY = "plots/custom/loss.json", "plots/custom/accuracy.json"
+FILES = {"metrics.json", LOSS, ACCURACY}
 
 
 def save(folder: Path, epochs: list[dict[str, float]]) -> None:
@@ -62,26 +55,26 @@ def folder(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("metrics/train")
 
 
+def losses(folder: Path) -> list[float]:
+    """Of the training images, after each epoch."""
+    return curves_in((folder / LOSS).read_text(), "loss")["train"].tolist()
+
+
 def test_what_is_saved_is_read_to_six_digits(folder: Path) -> None:
-    history = read_history(folder)
-    assert {metric: list(lines) for metric, lines in history.items()} == {
-        "loss": ["train", "validation"],
-        "accuracy": ["train", "validation"],
-    }
-    assert history["loss"]["train"].dtype == np.float64
-    assert history["loss"]["train"].tolist() == [0.5, 0.333333]
-    assert history["loss"]["validation"].tolist() == [0.25, 0.0]
-    assert history["accuracy"]["train"].tolist() == [0.9, 0.98]
-    assert history["accuracy"]["validation"].tolist() == [0.95, 1.0]
+    loss = curves_in((folder / LOSS).read_text(), "loss")
+    assert loss.to_dict() == {"train": {1: 0.5, 2: 0.333333}, "validation": {1: 0.25, 2: 0.0}}
+    accuracy = curves_in((folder / ACCURACY).read_text(), "accuracy")
+    assert accuracy.to_dict() == {"train": {1: 0.9, 2: 0.98}, "validation": {1: 0.95, 2: 1.0}}
 
 
 def test_the_files_are_dvclives_without_time_stamps(folder: Path) -> None:
     files = read_all(folder)
     assert set(files) == FILES
-    assert files["plots/metrics/train/loss.tsv"].splitlines() == [
-        "step\tloss",
-        "1\t0.5",
-        "2\t0.333333",
+    assert json.loads(files[LOSS]) == [
+        {"step": 1, "split": "train", "loss": 0.5},
+        {"step": 1, "split": "validation", "loss": 0.25},
+        {"step": 2, "split": "train", "loss": 0.333333},
+        {"step": 2, "split": "validation", "loss": 0.0},
     ]
     assert json.loads(files["metrics.json"]) == {
         "train": {"loss": 0.333333, "accuracy": 0.98},
@@ -101,7 +94,7 @@ def test_after_each_epoch_all_so_far_can_be_read(folder: Path) -> None:
     whole = read_all(folder)
     with history_in(folder) as log:
         log(EPOCHS[0])
-        assert read_history(folder)["loss"]["train"].tolist() == [0.5]
+        assert losses(folder) == [0.5]
         assert json.loads((folder / "metrics.json").read_text())["step"] == 1
         log(EPOCHS[1])
         assert read_all(folder) == whole
@@ -138,9 +131,10 @@ with history_in(pathlib.Path("killed/train")) as log:
             set(read_all(folder)) - {name for name in read_all(folder) if "partial" in name}
             == FILES
         )
-        for lines in read_history(folder).values():
-            for values in lines.values():
-                assert values.tolist() == list(range(1, len(values) + 1))
+        for path, metric in ((LOSS, "loss"), (ACCURACY, "accuracy")):
+            table = curves_in((folder / path).read_text(), metric)
+            for values in (table["train"], table["validation"]):
+                assert values.tolist() == values.index.tolist() == list(range(1, len(values) + 1))
                 assert len(values) in (done, done + 1)
         json.loads((folder / "metrics.json").read_text())
     shutil.rmtree(repository / "killed")
@@ -168,13 +162,13 @@ def test_nothing_is_sent_or_taken_up_as_the_environment_says(repository: Path) -
             )
         with pytest.raises(BlockingIOError):
             server.accept()
-    assert read_history(repository / "asked/train")["loss"]["train"].tolist() == [0.5, 0.333333]
+    assert losses(repository / "asked/train") == [0.5, 0.333333]
     shutil.rmtree(repository / "asked")
 
 
 def test_a_shorter_history_replaces_a_longer_one(folder: Path) -> None:
     save(folder, EPOCHS[:1])
-    assert read_history(folder)["loss"]["train"].tolist() == [0.5]
+    assert losses(folder) == [0.5]
     assert [path.name for path in folder.parent.iterdir()] == ["train"]
 
 
@@ -189,23 +183,10 @@ def test_nothing_else_in_the_repository_changes(folder: Path, repository: Path) 
     assert not (repository / "dvc.yaml").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ("step\tloss\n1\tx\n", "is no table of numbers; dvc repro --force train makes it"),
-        ("", "is no table of numbers; dvc repro --force train makes it"),
-        ("\xff", "is no table of numbers; dvc repro --force train makes it"),
-        (None, "is missing; dvc repro makes it"),
-    ],
-)
-def test_a_table_that_cannot_be_read(folder: Path, content: str | None, problem: str) -> None:
-    path = folder / "plots/metrics/validation/loss.tsv"
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(BadInput) as raised:
-        read_history(folder)
-    assert str(raised.value) == f"{path} {problem}"
+@pytest.mark.parametrize("text", ["", "7", "[7]", "[]", "{}", '[{"step": 1, "loss": 2}]', "a,b"])
+def test_what_is_no_history_is_told(text: str) -> None:
+    with pytest.raises((ValueError, LookupError)):
+        curves_in(text, "loss")
 
 
 def test_a_repository_without_a_commit_is_one_clear_line(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.training.history import curves_in
 from stages.training.threads import THREADS
 from tests.project import Project, activated
 
@@ -109,8 +110,8 @@ def killed_again_and_again(
     assert (project.folder / MODEL).read_bytes() == expected
     assert not (project.folder / CHECKPOINT).exists()
     assert leftovers(project) == []
-    history = project.read("metrics/train/plots/metrics/validation/loss.tsv").splitlines()
-    assert len(history) == 1 + epochs
+    loss = curves_in(project.read("metrics/train/plots/custom/loss.json"), "loss")
+    assert len(loss) == epochs
 
 
 def epochs_saved(project: Project) -> int:

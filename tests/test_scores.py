@@ -11,7 +11,6 @@ from stages.results.scores import (
     BINS,
     calibration,
     calibration_error,
-    confusion_counts,
     predictions,
     scores,
     worst_mistakes,
@@ -102,17 +101,6 @@ def test_predictions() -> None:
         "7,7,0.1235",
         "5,2,0.5",
     ]
-
-
-def test_confusion_counts_the_digit_by_what_it_was_taken_for() -> None:
-    table = predictions(certain([3, 3, 5, 9]), np.array([3, 3, 3, 0], np.uint8), DIGITS)
-    counts = confusion_counts(table, DIGITS)
-    assert counts.shape == (10, 10)
-    assert {place: int(counts[place]) for place in zip(*counts.nonzero(), strict=True)} == {
-        (3, 3): 2,
-        (3, 5): 1,
-        (0, 9): 1,
-    }
 
 
 def test_the_worst_mistakes_are_the_surest_in_the_order_of_images() -> None:

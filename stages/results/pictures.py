@@ -1,6 +1,6 @@
-"""Pictures for people: digits in a grid, a confusion matrix, learning curves."""
+"""Pictures for people: digits in a grid, and how far confidences can be trusted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,59 +94,6 @@ def beside(
     return figure
 
 
-def confusion(counts: Array, classes: Sequence[str]) -> Figure:
-    """Draws a confusion matrix in which the mistakes can be told apart.
-
-    Args:
-        counts: whole numbers of shape (10, 10); counts[i, j] images of the class i were taken
-            for a j. The diagonal, two orders of magnitude above the rest, gets no colour.
-        classes: their names.
-    """
-    mistakes = counts * (1 - np.eye(len(counts), dtype=int))
-    figure = Figure(figsize=(6.4, 6), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(mistakes, cmap="Oranges")
-    for (actual, predicted), count in np.ndenumerate(counts):
-        right = actual == predicted
-        dark = not right and count > 0.6 * mistakes.max()
-        axes.text(
-            predicted,
-            actual,
-            str(count) if count else "·",
-            ha="center",
-            va="center",
-            color="white" if dark else BLUE if right else "black",
-            weight="bold" if right else "normal",
-        )
-    ticks = range(len(counts))
-    long = max(map(len, classes)) > 3
-    axes.set_xticks(ticks, classes, rotation=45 if long else 0, ha="right" if long else "center")
-    axes.set_yticks(ticks, classes)
-    axes.set(xlabel="predicted", ylabel="actual")
-    axes.set_title(f"{mistakes.sum():,} mistakes in {counts.sum():,} test images")
-    return figure
-
-
-def learning_curves(history: Mapping[str, Mapping[str, Array]], watched: str) -> Figure:
-    """Draws loss and accuracy against epochs, a panel each.
-
-    Args:
-        history: for `loss` and for `accuracy`, the values of `train` and of `validation` after
-            each epoch, of shape (epochs,).
-        watched: what to call the second line.
-    """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, (metric, of) in zip(figure.subplots(1, 2), history.items(), strict=True):
-        epochs = np.arange(1, len(of["train"]) + 1)
-        axes.plot(epochs, of["train"], "o-", color=BLUE, markersize=4, label="training")
-        axes.plot(epochs, of["validation"], "s-", color=ORANGE, markersize=4, label=watched)
-        axes.set(xlabel="epoch", ylabel=metric)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    return figure
-
-
 def reliability(table: pd.DataFrame, error: float) -> Figure:
     """Draws how often digits are right against how surely they are read.
 
@@ -169,5 +116,6 @@ def reliability(table: pd.DataFrame, error: float) -> Figure:
     axes.legend()
     counts.bar(middles, table["images"], width=0.9 / bins, color=ORANGE)
     counts.set_yscale("symlog")
+    counts.yaxis.set_major_formatter("{x:,.0f}")  # powers of ten would be written as formulas
     counts.set(xlabel="confidence", ylabel="test images")
     return figure

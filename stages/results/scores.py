@@ -79,12 +79,6 @@ def predictions(probabilities: Floats, labels: Labels, classes: list[str]) -> pd
     )
 
 
-def confusion_counts(table: pd.DataFrame, classes: list[str]) -> npt.NDArray[np.int64]:
-    """Counts of shape (10, 10): [i, j] images of the class i were taken for a j."""
-    counts = pd.crosstab(table["actual"], table["predicted"])
-    return counts.reindex(index=classes, columns=classes, fill_value=0).to_numpy(np.int64)
-
-
 def worst_mistakes(table: pd.DataFrame, most: int) -> pd.DataFrame:
     """The wrong rows, at most `most`, the surest first, in a fixed order where they tie."""
     wrong = table[table["actual"] != table["predicted"]]

@@ -1,13 +1,13 @@
 """Loss and accuracy after each epoch, as DVCLive keeps them for DVC's tables and plots."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from stages.edges.bad_input import BadInput
@@ -49,11 +49,16 @@ def history_in(folder: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
         with Live(str(partial), dvcyaml=None, save_dvc_exp=False) as live:
             remove(folder)
             live.step = 1
+            curves: dict[str, list[dict[str, Any]]] = {metric: [] for metric in METRICS}
 
             def log(epoch: Mapping[str, float]) -> None:
-                for split, prefix in zip(SPLITS, ("", "val_"), strict=True):
-                    for metric in METRICS:
-                        live.log_metric(f"{split}/{metric}", round(epoch[prefix + metric], 6))
+                for metric, points in curves.items():
+                    for split, prefix in zip(SPLITS, ("", "val_"), strict=True):
+                        value = round(epoch[prefix + metric], 6)
+                        live.log_metric(f"{split}/{metric}", value, plot=False)
+                        points.append({"step": live.step, "split": split, metric: value})
+                    # One file for both splits, for DVC draws a panel for each file.
+                    live.log_plot(metric, points, x="step", y=metric)
                 live.make_summary()
                 for path in partial.rglob("*.*"):
                     with replacing(folder / path.relative_to(partial)) as copy:
@@ -67,19 +72,18 @@ def history_in(folder: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
         remove(partial)
 
 
-def read_history(folder: Path) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
-    """Reads what `history_in` wrote: metric, then split, to an array of shape (epochs,)."""
-    return {
-        metric: {split: column(folder / f"plots/metrics/{split}/{metric}.tsv") for split in SPLITS}
-        for metric in METRICS
-    }
+def curves_in(text: str, metric: str) -> pd.DataFrame:
+    """Reads what `history_in` wrote about a metric.
 
+    Args:
+        text: of one of the folder's files in `plots/custom/`.
+        metric: `loss` or `accuracy`.
 
-def column(path: Path) -> npt.NDArray[np.float64]:
-    """The last column of a table in DVCLive's format."""
-    try:
-        return pd.read_csv(path, sep="\t").iloc[:, -1].to_numpy(np.float64)
-    except FileNotFoundError:
-        raise BadInput(f"{path} is missing; dvc repro makes it") from None
-    except (ValueError, IndexError):
-        raise BadInput(f"{path} is no table of numbers; dvc repro --force train makes it") from None
+    Returns:
+        A row for each epoch, with its number, from 1, as index; columns `train` and `validation`.
+
+    Raises:
+        ValueError, LookupError: it is no such file.
+    """
+    points = pd.DataFrame(json.loads(text))
+    return points.pivot_table(index="step", columns="split", values=metric)
