@@ -54,7 +54,10 @@ def main() -> None:
         PICTURE.unlink(missing_ok=True)
     else:
         captions = [f"{row.actual} → {row.predicted} by {row.wrong}" for row in either.itertuples()]
-        title = f"{len(either)} images that A or B alone misreads:\nwhat it is → what it reads"
+        title = (
+            f"{len(either)} images that A or B alone misreads, the surest first:\n"
+            "what it is → what it reads"
+        )
         save(digits(images[either.index], captions, title), PICTURE)
         print(f"{PICTURE} shows {len(either)} digits that one of them reads wrong")
     save(curves(a.history, b.history), CURVES)

@@ -28,17 +28,17 @@ def page(
         picture: file name of the images that one of them misreads, if there is one.
         curves: file name of the learning curves.
     """
-    rows = [("error", described(a), described(b))]
-    rows += [(f"`{key}`", row["A"], row["B"]) for key, row in changes.iterrows()]
+    rows = [
+        ("", f"A: {a.name}", f"B: {b.name}"),
+        ("error", described(a), described(b)),
+        *((f"`{key}`", row["A"], row["B"]) for key, row in changes.iterrows()),
+    ]
+    head, *lines = (
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows
+    )
     paragraphs = [
         f"# {b.name} against {a.name}",
-        "\n".join(
-            [
-                f"| | A: {a.name} | B: {b.name} |",
-                "| --- | ---: | ---: |",
-                *(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows),
-            ]
-        ),
+        "\n".join([head, "| --- | ---: | ---: |", *lines]),
         *verdict.splitlines(),
         *([f"![Images that A or B alone misreads]({picture})"] if picture else []),
         f"![Learning curves of both]({curves})",

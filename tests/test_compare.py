@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,8 +16,9 @@ from experiments.compare import (
     one_wrong,
 )
 from experiments.evidence import Mistakes
+from experiments.pull_request import curves
 from experiments.recipes import LOCK
-from experiments.revisions import PREDICTIONS, SCORES, dataset
+from experiments.revisions import HISTORY, PREDICTIONS, SCORES, dataset
 from stages.edges.bad_input import BadInput
 from tests.project import Project, copy_of_project
 
@@ -65,6 +67,30 @@ def test_parameters_that_differ_are_shown_as_in_yaml() -> None:
         "train.seed": {"A": "1", "B": "–"},
         "new": {"A": "–", "B": "true"},
     }
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_the_curves_of_both_go_through_every_epoch(epochs: int) -> None:
+    def history(count: int, start: float) -> dict[str, pd.DataFrame]:
+        steps = pd.RangeIndex(1, count + 1)
+        table = pd.DataFrame({"train": start / steps, "validation": start / steps + 1}, index=steps)
+        return {"loss": table, "accuracy": -table}
+
+    a, b = history(epochs, 1), history(3, 2)
+    for axes, metric in zip(curves(a, b).axes, ("loss", "accuracy"), strict=True):
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", metric)
+        expected = [of[metric][split] for of in (a, b) for split in ("train", "validation")]
+        for line, values in zip(axes.lines, expected, strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), values.index)
+            np.testing.assert_array_equal(line.get_ydata(), values)
+            assert line.get_marker() != "None"  # a single epoch is to be seen, too
+        assert [line.get_label() for line in axes.lines] == [
+            "A, train",
+            "A, validation",
+            "B, train",
+            "B, validation",
+        ]
+        assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
 def flip(project: Project, count: int) -> None:
@@ -189,6 +215,8 @@ def test_results_of_another_form_are_told_in_a_line(
         (SCORES, "[1]"),
         (SCORES, '{"baseline_error": {"mean": 2}}'),
         (SCORES, "nonsense"),
+        (HISTORY.format("loss"), "[]"),
+        (HISTORY.format("loss"), "step\tloss"),
     ):
         project.git("checkout", "--quiet", "--force", "-B", "other", "main")
         (project.folder / path).unlink()
@@ -208,7 +236,7 @@ def test_results_of_another_form_are_told_in_a_line(
 def test_branches_of_any_name_are_compared(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("cost-$_$", "it's;a", "{größer}"):
+    for name in ("cost-$_$", "it's;a", "{größer}", "a|b"):
         project.git("checkout", "--quiet", "-b", name)
         flip(project, 1)
         project.commit("Worse")
@@ -216,6 +244,11 @@ def test_branches_of_any_name_are_compared(
         output = capsys.readouterr().out
         assert f"B: {name}, error" in output
         assert "reports/compare.png shows" in output
+        table = [
+            line for line in project.read("reports/compare.md").splitlines() if line[0:1] == "|"
+        ]
+        assert {line.count("|") for line in table} == {4}
+        assert [line.split("|")[1].strip() for line in table] == ["", "---", "error"]
 
 
 def test_without_git_the_cause_is_named(tmp_path: Path) -> None:

@@ -109,7 +109,14 @@ def reliability(table: pd.DataFrame, error: float) -> Figure:
     bins = len(table)
     middles = (np.arange(bins) + 0.5) / bins
     axes.plot([0, 1], [0, 1], "--", color="gray", label="as surely as it is right")
-    axes.plot(table["confidence"], table["accuracy"], "o-", color=BLUE, label="this network")
+    axes.plot(
+        table["confidence"],
+        table["accuracy"],
+        "o-",
+        color=BLUE,
+        label="this network",
+        clip_on=False,  # whole points at 0 and at 1
+    )
     axes.set(ylabel="share read right", xlim=(0, 1), ylim=(0, 1.02))
     axes.set_title(f"Expected calibration error {error:.2%}, {bins} bins")
     axes.grid(alpha=0.3)
