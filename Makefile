@@ -71,10 +71,11 @@ app: $(APP)  ## a page to draw digits on; HOST=127.0.0.1 PORT=8000
 test: $(DEVELOPMENT)  ## all tests
 	pytest
 
-lint: $(DEVELOPMENT)  ## ruff and mypy
+lint: $(DEVELOPMENT)  ## ruff, mypy, and the workflow against GitHub's schema
 	ruff check
 	ruff format --check
 	mypy
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 
 lock: $(DEVELOPMENT)  ## compile requirements*.txt anew from requirements*.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \

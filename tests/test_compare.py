@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from experiments.compare import (
     count_mistakes,
@@ -151,6 +152,27 @@ def test_branches_tags_and_the_workspace_are_compared(project: Project) -> None:
     project.set({"evaluate": {"worst": 9}})
     compare(project)
     assert "is older than params.yaml; `dvc repro`" in project.read("reports/compare.md")
+
+
+@pytest.mark.slow
+def test_what_the_workflow_types_writes_the_summary(project: Project, tmp_path: Path) -> None:
+    project.git("remote", "add", "origin", ".")
+    project.git("fetch", "--quiet", "origin")
+    project.git("checkout", "--quiet", "--detach")  # as a runner has it
+    flip(project, 2)
+    project.commit("Worse")
+    workflow = yaml.safe_load(project.read(".github/workflows/ci.yaml"))
+    commands = [step["run"] for step in workflow["jobs"]["report"]["steps"] if "run" in step]
+    assert len(commands) == 3
+    summary = tmp_path / "summary.md"
+    # What make would install is there.
+    environment = {"GITHUB_STEP_SUMMARY": str(summary), "MAKEFLAGS": " -- VENV="}
+    for command in commands:
+        project.run("bash", "-e", "-c", command, environment=environment)
+    page = summary.read_text()
+    assert page.startswith("# workspace against origin/main\n")
+    assert "No difference can be told: 0 against 2" in page
+    assert "![" not in page
 
 
 def test_what_cannot_be_compared_is_told_in_a_line(
