@@ -53,8 +53,8 @@ def ingredients() -> Ingredients:
         {
             name: (
                 stage["cmd"],
-                {path: md5(path) for path in stage["deps"] if path not in made},
-                stage["params"],
+                {path: md5(path) for path in stage.get("deps", []) if path not in made},
+                stage.get("params", []),
             )
             for name, stage in stages.items()
         },

@@ -67,7 +67,7 @@ def uncommitted(workspace: Path) -> bytes:
     """
     at = ("-C", str(workspace))
     stages = yaml.safe_load((workspace / PIPELINE).read_text(encoding="utf-8"))["stages"]
-    code = {path for stage in stages.values() for path in stage["deps"]}
+    code = {path for stage in stages.values() for path in stage.get("deps", [])}
     new = git(*at, "ls-files", "-z", "--others", "--exclude-standard", "--", *sorted(code))
     with tempfile.TemporaryDirectory() as folder:
         # A copy of git's index, in which the new files are announced.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from experiments.recipes import ingredients, locked_recipe, recipe
 from tests.project import ROOT, Project
 
 PAGE = (ROOT / "docs/develop.md").read_text()
@@ -74,11 +75,14 @@ def test_a_parameter(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_a_stage(project: Project) -> None:
+def test_a_stage(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     change(project, "stage")
     assert "Running stage 'weights'" in project.dvc("repro")
     assert (project.folder / "plots/weights.png").read_bytes()[:4] == b"\x89PNG"
     project.run("python", "-m", "pytest", "--numprocesses=0", "tests/test_declarations.py")
+    # A study knows it, too.
+    monkeypatch.chdir(project.folder)
+    assert recipe({}, ingredients()) == locked_recipe(project.read("dvc.lock"))
 
 
 ENTRY = """
