@@ -53,7 +53,7 @@ def page(parameters: dict[str, str], scores: dict[str, float], predictions: pd.D
     made_with = ", ".join(
         f"`{key}` {value}"
         for key, value in parameters.items()
-        if key.startswith(("normalize.", "model.", "train."))
+        if not key.startswith(("download.", "evaluate."))
     )
     return f"""# Model card
 
