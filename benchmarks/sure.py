@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.own_digits import readings, rows
-from benchmarks.training import compiled
+from benchmarks.training import BATCH_SIZE, compiled
 from stages.data.arrays import load_split
 from stages.data.scaling import Scaling
 from stages.data.splitting import held_out
@@ -32,7 +32,7 @@ def main() -> None:
     scaling = Scaling.fit("unit", x[~out])
     data = {"x_train": scaling(x[~out]), "y_train": y[~out]}
     data |= {"x_test": scaling(x[out]), "y_test": y[out]}  # watched only
-    network = compiled(10, 42, keras.callbacks.Callback(), data)
+    network = compiled(10, 42, BATCH_SIZE, keras.callbacks.Callback(), data)
 
     result = readings("rows", list(rows(x[out], y[out], ROWS)), network, scaling)
     counted = [

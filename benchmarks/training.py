@@ -1,5 +1,7 @@
 """One training of the tutorial's network on MNIST, by plain Keras or by this project's loop.
 
+`warped` is this project's on warped digits, as reader.yaml has them warped.
+
 A process of its own, for the other benchmarks: `python -m benchmarks.training plain --epochs 4`
 prints the seconds of each epoch and the test error as JSON. It reads data/normalized: dvc repro.
 """
@@ -19,9 +21,9 @@ HIDDEN_UNITS = [512, 256, 128]
 BATCH_SIZE = 32
 
 
-def train(how: str, epochs: int, seed: int) -> dict[str, Any]:
+def train(how: str, epochs: int, seed: int, batch_size: int = BATCH_SIZE) -> dict[str, Any]:
     """Runs one training in a new process; the seconds of each epoch, the test error in %."""
-    options = {"--epochs": epochs, "--seed": seed}
+    options = {"--epochs": epochs, "--seed": seed, "--batch-size": batch_size}
     flat = [str(word) for pair in options.items() for word in pair]
     command = [sys.executable, "-m", "benchmarks.training", how, *flat]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -29,7 +31,7 @@ def train(how: str, epochs: int, seed: int) -> dict[str, Any]:
     return result
 
 
-def plain(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> None:
+def plain(epochs: int, seed: int, batch_size: int, callback: Any, data: dict[str, Any]) -> None:
     """As the tutorial does, whatever threads and instructions TensorFlow chooses."""
     import keras
 
@@ -48,22 +50,33 @@ def plain(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> None:
         np.array(data["x_train"]),
         data["y_train"],
         epochs=epochs,
-        batch_size=BATCH_SIZE,
+        batch_size=batch_size,
         validation_data=(np.array(data["x_test"]), data["y_test"]),
         callbacks=[callback],
         verbose=0,
     )
 
 
-def compiled(epochs: int, seed: int, callback: Any, data: dict[str, Any]) -> Any:
+def compiled(
+    epochs: int,
+    seed: int,
+    batch_size: int,
+    callback: Any,
+    data: dict[str, Any],
+    warped: bool = False,
+) -> Any:
     """As stages/train.py does; the network."""
     from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
     from stages.training.network import LOSS, build_network, build_optimizer
+    from stages.training.parameters import Warp
     from stages.training.repeatable import set_threads
+    from stages.training.warps import Warping
+    from tools.reader import read_settings
 
     set_threads()
     network = build_network(HIDDEN_UNITS, seed)
-    model = CompiledEpoch(network, data["x_train"], data["y_train"], BATCH_SIZE)
+    warping = Warping(Warp(**read_settings()["warp"]), seed, 0.0) if warped else None
+    model = CompiledEpoch(network, data["x_train"], data["y_train"], batch_size, warping)
     model.compile(build_optimizer(0.001), LOSS)
     model.fit(
         permutations(len(data["y_train"]), seed, 1, epochs),
@@ -83,13 +96,14 @@ def load() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("how", choices=["plain", "compiled"])
+    parser.add_argument("how", choices=["plain", "compiled", "warped"])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     arguments = parser.parse_args()
     data = load()
 
-    if arguments.how == "compiled":
+    if arguments.how != "plain":
         import stages.training.repeatable  # noqa: F401, before Keras
     import keras
 
@@ -106,10 +120,11 @@ def main() -> None:
             self.error = 100 * (1 - logs["val_accuracy"])
 
     clock = Clock()
+    numbers = arguments.epochs, arguments.seed, arguments.batch_size
     if arguments.how == "plain":
-        plain(arguments.epochs, arguments.seed, clock, data)
+        plain(*numbers, clock, data)
     else:
-        compiled(arguments.epochs, arguments.seed, clock, data)
+        compiled(*numbers, clock, data, arguments.how == "warped")
     print(json.dumps({"seconds": clock.seconds, "test_error": round(clock.error, 4)}))
 
 
