@@ -19,7 +19,7 @@ from benchmarks.training import BATCH_SIZE, HIDDEN_UNITS, train
 ROUNDS, EPOCHS = 3, 5
 IMAGES = 60_000
 WAYS = {"plain Keras fit": "plain", "compiled epoch": "compiled"}
-LARGE = 128  # the batch size of reader.yaml, at which warped digits are trained on
+LARGE = 64  # the batch size of reader.yaml, at which warped digits are trained on
 
 
 def products_alone() -> float:

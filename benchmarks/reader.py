@@ -28,10 +28,10 @@ from stages.training.network import load_network
 from stages.training.repeatable import set_threads
 from tools.reader import read_settings
 
-LONGER: dict[str, dict[str, Any]] = {"train": {"epochs": 250}}
+LONGER: dict[str, dict[str, Any]] = {"train": {"epochs": 200}}
 WIDE: dict[str, dict[str, Any]] = {
     "model": {"hidden_units": [2048, 1024, 512]},
-    "train": {"epochs": 100, "batch_size": 256},
+    "train": {"epochs": 100, "batch_size": 128},
 }
 
 
