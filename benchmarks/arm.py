@@ -2,20 +2,21 @@
 
     python -m benchmarks.arm --folder /var/tmp/arm
 
-It fetches Debian's Python for arm64 by apt and the installed packages' wheels for it by pip,
-3 GB, into the folder, and trains as benchmarks.processors does, under qemu-aarch64 (Debian has it
+It fetches Debian's Python for arm64 by apt and the wheels of requirements.txt for it by pip,
+2 GB, into the folder, and trains as benchmarks.processors does, under qemu-aarch64 (Debian has it
 in qemu-user). For Debian and Python 3.11. The exit status says whether the files differ.
 """
 
 import argparse
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.processors import table
+from benchmarks.processors import ROOT, table
 
 # ARM's first server processors, today's, and all that the emulator has, SVE included.
 EMULATED = ("cortex-a72", "neoverse-n1", "max")
@@ -26,10 +27,7 @@ DEBIAN = [
     *("libstdc++6", "libtinfo6", "libtirpc3", "libuuid1", "media-types", "zlib1g", PYTHON),
     *(f"{PYTHON}-minimal", f"lib{PYTHON}-minimal", f"lib{PYTHON}-stdlib"),
 ]
-# What a training imports of the installed packages comes without their names, so all are taken,
-# but for tools that no stage imports, and for what has no wheel and is copied.
-TOOLS = {"pip", "setuptools", "ruff", "mypy", "playwright", "uv"}
-COPIED = {"antlr4-python3-runtime": "antlr4"}
+COPIED = {"antlr4-python3-runtime": "antlr4"}  # it has no wheel
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux2014", "manylinux_2_17")
 
 
@@ -53,8 +51,13 @@ def unpack_debian(folder: Path) -> None:
 
 def install_wheels(folder: Path) -> None:
     """Makes folder/site of the packages installed here, in the same versions."""
-    here = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-    pins = [f"{name}=={here[name]}" for name in here if name not in TOOLS | COPIED.keys()]
+    pinned = re.findall(r"^[\w.-]+(?===)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    here = {
+        re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower(): each.version
+        for each in importlib.metadata.distributions()
+    }
+    # Others are for other systems.
+    pins = [f"{name}=={here[name]}" for name in pinned if name in here and name not in COPIED]
     platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
     subprocess.run(
         [
