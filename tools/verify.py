@@ -69,9 +69,10 @@ def main() -> None:
         metrics_again = json.loads((clone / METRICS).read_text())
 
     rows = list(comparison(outputs(committed), outputs(again)))
+    width = max(len(path) for path, _ in rows)
     print()
     for path, verdict in rows:
-        print(printable(f"{path:32} {verdict}"))
+        print(printable(f"{path:{width}}  {verdict}"))
     if all(verdict == "identical" for _, verdict in rows):
         print("\nAll bytes are identical.")
         with replacing(VERIFIED) as partial:
