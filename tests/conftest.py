@@ -23,8 +23,12 @@ settings.load_profile("busy")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Slow tests first, so that none of them is left over when all else is done.
 
-    The long ones are left out unless -m asks for them.
+    Slow is also what needs a pipeline that has run, or a trained model. The long ones are left out
+    unless -m asks for them.
     """
+    for item in items:
+        if {"reproduced", "trained_model"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
     if "long" not in config.option.markexpr:
         items[:] = [item for item in items if not item.get_closest_marker("long")]
     slow = [item for item in items if item.get_closest_marker("slow")]

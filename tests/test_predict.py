@@ -224,7 +224,6 @@ def test_two_candidates_where_it_is_not_sure() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_memory_does_not_grow_with_pictures_and_stays_below_700_mb(tmp_path: Path) -> None:
     Image.new("RGB", (10_000, 10_000), "white").save(tmp_path / "large.png")
     Image.new("L", (1_500, 1_500), 235).save(tmp_path / "blank.png")
