@@ -28,7 +28,10 @@ from stages.training.network import load_network
 from stages.training.repeatable import set_threads
 from tools.reader import read_settings
 
-LONGER: dict[str, dict[str, Any]] = {"train": {"epochs": 200}}
+LONGER: dict[str, dict[str, Any]] = {
+    "train": {"epochs": 150},
+    "warp": {"rotation": 12, "scale": 0.12, "shear": 10, "elastic_amplitude": 1.1},
+}
 WIDE: dict[str, dict[str, Any]] = {
     "model": {"hidden_units": [2048, 1024, 512]},
     "train": {"epochs": 100, "batch_size": 128},

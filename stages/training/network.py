@@ -45,8 +45,9 @@ def build_optimizer(learning_rate: float, schedule: str = "constant", steps: int
             Hutter, "SGDR: stochastic gradient descent with warm restarts" (ICLR 2017).
         steps: minibatches of the whole training.
     """
-    cosine = keras.optimizers.schedules.CosineDecay(learning_rate, steps or 1)
-    return keras.optimizers.Adam(cosine if schedule == "cosine" else learning_rate)
+    if schedule == "cosine":
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    return keras.optimizers.Adam(learning_rate)
 
 
 def build_network(hidden_units: Sequence[int], seed: int) -> Any:
