@@ -47,19 +47,24 @@ class Warping:
         return resampled(images - self.background, *self.places(noise)) + self.background
 
     def places(self, noise: Any) -> tuple[Any, Any]:
-        """Where each pixel comes from, as `resampled` takes it: rows and columns, (b, 28, 28)."""
+        """Where each pixel comes from, as `resampled` takes it: rows and columns, (b, 28, 28).
+
+        Every step adds one product to one number. Of a sum of two products a compiler rounds the
+        one or the other but once, and not the same on every processor. Sine and cosine, too,
+        differ in the last bit.
+        """
         warp = self.warp
         turn, wide, high, slant, right, down = (
             tf.reshape(number, (-1, 1, 1)) for number in tf.unstack(noise[:, :AFFINE], axis=1)
         )
-        # Of the tangent of half the angle: without sine and cosine, of which processors differ in
-        # the last bit.
-        half = math.tan(math.radians(warp.rotation) / 2) * turn
-        cosine, sine = (1 - half**2) / (1 + half**2), 2 * half / (1 + half**2)
-
         from_centre = tf.range(SIDE, dtype=tf.float32) - CENTRE
         y, x = from_centre[:, None], from_centre
-        y, x = cosine * y - sine * x, sine * y + cosine * x  # (b, 28, 28)
+        # A rotation as three shears: A. W. Paeth, "A fast algorithm for general raster rotation",
+        # Graphics Interface '86.
+        half = math.tan(math.radians(warp.rotation) / 2) * turn  # the tangent of half the angle
+        x += half * y  # (b, 28, 28)
+        y -= 2 * half / (1 + half * half) * x
+        x += half * y
         x += math.tan(math.radians(warp.shear)) * slant * y
         y, x = y / (1 + warp.scale * high), x / (1 + warp.scale * wide)
         y, x = y + warp.shift * down, x + warp.shift * right
@@ -116,7 +121,11 @@ def resampled(images: Any, rows: Any, columns: Any) -> Any:
     image = tf.reshape(tf.range(images.shape[0]) * side**2, (-1, 1, 1))
     place = image + tf.cast(side * row + column, tf.int32)  # (b, 28, 28)
     above, below = (
-        (1 - right) * tf.gather(pixels, start) + right * tf.gather(pixels, start + 1)
+        between(tf.gather(pixels, start), tf.gather(pixels, start + 1), right)
         for start in (place, place + side)
     )
-    return (1 - down) * above + down * below
+    return between(above, below, down)
+
+
+def between(a: Any, b: Any, share: Any) -> Any:
+    return a + (b - a) * share
