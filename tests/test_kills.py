@@ -66,7 +66,7 @@ def add_layers(project: Project) -> None:
 
 def uninterrupted(project: Project, epochs: int) -> bytes:
     """Sets a project up for a longer training; the model that it gives when nothing kills it."""
-    project.set({"model": {"hidden_units": [64]}, "train": {"epochs": epochs, "batch_size": 200}})
+    project.set({"model": {"hidden_units": [64]}, "train": {"epochs": epochs, "batch_size": 1_000}})
     project.run(*TRAIN, environment={THREADS: "3"})
     model = (project.folder / MODEL).read_bytes()
     assert not (project.folder / CHECKPOINT).exists()
