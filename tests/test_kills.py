@@ -58,15 +58,15 @@ def add_layers(project: Project) -> None:
     """Gives the network layers whose state is not in its weights, or in no trained ones."""
     path = project.folder / "stages/training/network.py"
     text = path.read_text()
-    place = "            keras.layers.Flatten(),  # (n, 784)\n"
+    place = '            keras.layers.Dense(CLASSES, activation="softmax"),\n'
     assert place in text
     more = "keras.layers.BatchNormalization(),\n            keras.layers.Dropout(0.3),\n"
-    path.write_text(text.replace(place, f"{place}            {more}"))
+    path.write_text(text.replace(place, f"            {more}{place}"))
 
 
 def uninterrupted(project: Project, epochs: int) -> bytes:
     """Sets a project up for a longer training; the model that it gives when nothing kills it."""
-    project.set({"model": {"hidden_units": [64]}, "train": {"epochs": epochs, "batch_size": 1_000}})
+    project.set({"model": {"hidden_units": [64]}, "train": {"epochs": epochs, "batch_size": 200}})
     project.run(*TRAIN, environment={THREADS: "3"})
     model = (project.folder / MODEL).read_bytes()
     assert not (project.folder / CHECKPOINT).exists()
