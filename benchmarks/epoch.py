@@ -9,6 +9,7 @@ its program is compiled.
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from statistics import median
 
@@ -47,14 +48,25 @@ def products_alone() -> float:
     return median(seconds) * IMAGES / BATCH_SIZE
 
 
+def in_turn(ways: Mapping[str, str], batch_size: int) -> dict[str, list[list[float]]]:
+    """The seconds of each epoch, for each way and each of its trainings."""
+    seconds: dict[str, list[list[float]]] = {way: [] for way in ways}
+    for _ in range(ROUNDS):
+        for way, how in ways.items():
+            seconds[way].append(train(how, EPOCHS, 0, batch_size)["seconds"])
+    return seconds
+
+
+def usual(runs: list[list[float]]) -> float:
+    """The median second of all epochs but each training's first."""
+    return median(second for run in runs for second in run[1:])
+
+
 def main() -> None:
     if sys.argv[1:] == ["products"]:
         print(products_alone())
         return
-    seconds: dict[str, list[list[float]]] = {way: [] for way in WAYS}
-    for _ in range(ROUNDS):
-        for way, how in WAYS.items():
-            seconds[way].append(train(how, EPOCHS, 0)["seconds"])
+    seconds = in_turn(WAYS, BATCH_SIZE)
     # In a process of its own, as the trainings are.
     products = float(
         subprocess.run(
@@ -65,9 +77,7 @@ def main() -> None:
         ).stdout
     )
 
-    medians = {
-        way: median(second for run in runs for second in run[1:]) for way, runs in seconds.items()
-    }
+    medians = {way: usual(runs) for way, runs in seconds.items()}
     baseline = medians["plain Keras fit"]
     print("| one epoch | first, s | median, s | of plain Keras | of numpy's products |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -77,13 +87,8 @@ def main() -> None:
         print(f"| {way} | {first:.2f} | {value:.2f} | {ratio:.2f} | {times:.2f} |")
     print(f"| numpy's products alone | | {products:.2f} | {products / baseline:.2f} | 1.00 |")
     print(f"\n| one epoch, batch size {LARGE} | median, s | of the other |\n| --- | ---: | ---: |")
-    seconds = {how: [] for how in ("compiled", "warped")}
-    for _ in range(ROUNDS):
-        for how, runs in seconds.items():
-            runs.append(train(how, EPOCHS, 0, LARGE)["seconds"])
-    as_they_are, warped = (
-        median(second for run in runs for second in run[1:]) for runs in seconds.values()
-    )
+    large = in_turn({"as they are": "compiled", "warped": "warped"}, LARGE)
+    as_they_are, warped = map(usual, large.values())
     print(f"| digits as they are | {as_they_are:.2f} | 1.00 |")
     print(f"| on warped digits | {warped:.2f} | {warped / as_they_are:.2f} |")
 

@@ -10,7 +10,6 @@ are read once here, by each seed's network after its last epoch. People's own di
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -21,18 +20,18 @@ import numpy as np
 import yaml
 
 from benchmarks.own_digits import own, readings
-from benchmarks.processors import MODEL, ROOT, change, python
+from benchmarks.processors import MODEL, ROOT, Sections, change, copy_code, merged, python
 from stages.edges.bad_input import explained
 from stages.edges.parameters import PARAMETERS
 from stages.training.network import load_network
 from stages.training.repeatable import set_threads
 from tools.reader import read_settings
 
-LONGER: dict[str, dict[str, Any]] = {
+LONGER: Sections = {
     "train": {"epochs": 150},
     "warp": {"rotation": 12, "scale": 0.12, "shear": 10, "elastic_amplitude": 1.1},
 }
-WIDE: dict[str, dict[str, Any]] = {
+WIDE: Sections = {
     "model": {"hidden_units": [2048, 1024, 512]},
     "train": {"epochs": 100, "batch_size": 128},
 }
@@ -46,7 +45,7 @@ class Outcome(NamedTuple):
 
 def main() -> None:
     reader = read_settings()
-    kinds: dict[str, dict[str, dict[str, Any]]] = {
+    kinds: dict[str, Sections] = {
         "tutorial": {},
         "reader": reader,
         "longer": merged(reader, LONGER),
@@ -73,18 +72,10 @@ def main() -> None:
         )
 
 
-def merged(
-    parameters: dict[str, dict[str, Any]], changes: dict[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    sections = parameters.keys() | changes.keys()
-    return {name: parameters.get(name, {}) | changes.get(name, {}) for name in sections}
-
-
-def outcome(parameters: dict[str, dict[str, Any]], seed: int) -> Outcome:
+def outcome(parameters: Sections, seed: int) -> Outcome:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        shutil.copytree(ROOT / "stages", folder / "stages")
-        shutil.copy(ROOT / "requirements.txt", folder)
+        copy_code(folder)
         (folder / "data").symlink_to(ROOT / "data")
         change(folder, parameters, {"train": {"seed": seed}})
         began = time.perf_counter()

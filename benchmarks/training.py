@@ -68,14 +68,13 @@ def compiled(
     """As stages/train.py does; the network."""
     from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
     from stages.training.network import LOSS, build_network, build_optimizer
-    from stages.training.parameters import Warp
     from stages.training.repeatable import set_threads
     from stages.training.warps import Warping
-    from tools.reader import read_settings
+    from tools.reader import read_sections
 
     set_threads()
     network = build_network(HIDDEN_UNITS, seed)
-    warping = Warping(Warp(**read_settings()["warp"]), seed, 0.0) if warped else None
+    warping = Warping(read_sections()["warp"], seed, 0.0) if warped else None
     model = CompiledEpoch(network, data["x_train"], data["y_train"], batch_size, warping)
     model.compile(build_optimizer(0.001), LOSS)
     model.fit(

@@ -22,6 +22,9 @@ from stages.edges.parameters import NO_YAML, PARAMETERS, parse_yaml, read_yaml
 
 PIPELINE = Path("dvc.yaml")
 LOCK = "dvc.lock"
+PREDICTIONS = "plots/predictions.csv"
+SCORES = "metrics/evaluate.json"
+HISTORY = "metrics/train/plots/custom/{}.json"  # of a metric
 # Experiments lie at refs/exps/<2 digits>/<38 digits>/<name>; DVC's queue keeps others beside them.
 EXPERIMENTS = f"refs/exps/[0-9a-f][0-9a-f]/{'[0-9a-f]' * 38}/*"
 

@@ -15,15 +15,20 @@ from pandas.api.types import is_numeric_dtype
 from pydantic import BaseModel
 from scmrepo.exceptions import SCMError as GitError
 
-from experiments.recipes import LOCK, locked_parameters, locked_stages, tells_of
+from experiments.recipes import (
+    HISTORY,
+    LOCK,
+    PREDICTIONS,
+    SCORES,
+    locked_parameters,
+    locked_stages,
+    tells_of,
+)
 from stages.edges.bad_input import BadInput
 from stages.edges.parameters import NO_YAML
 from stages.training.history import METRICS, curves_in
 
 WORKSPACE = "workspace"
-PREDICTIONS = "plots/predictions.csv"
-SCORES = "metrics/evaluate.json"
-HISTORY = "metrics/train/plots/custom/{}.json"
 RAW = "data/raw"
 
 

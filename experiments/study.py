@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.evidence import summarize
 from experiments.grid import STUDY, Study, Training, read_study
-from experiments.recipes import read
+from experiments.recipes import HISTORY, PREDICTIONS, SCORES, read
 from experiments.report import ErrorsOnTest, Reading, page, picture, width
 from experiments.trainings import Trainings
 from experiments.workspace import alone
@@ -23,10 +23,6 @@ from tools.parameters import read_parameters
 
 REPORTS = Path("reports")
 OTHER_REPORTS = REPORTS / "options"  # which git ignores
-# The history's validation is the held-out images, or, where there are none, the test images.
-HISTORY = "metrics/train/plots/custom/accuracy.json"
-SCORES = "metrics/evaluate.json"
-PREDICTIONS = "plots/predictions.csv"
 
 
 def main() -> None:
@@ -127,7 +123,8 @@ def table(commits: Mapping[Training, str], epochs: Sequence[int]) -> pd.DataFram
     """A row for each training and number of epochs, with the error in percent."""
     rows: list[dict[str, Any]] = []
     for training, commit in commits.items():
-        accuracy = curves_in(read(commit, HISTORY), "accuracy")["validation"]
+        # Its validation is the held-out images, or, where there are none, the test images.
+        accuracy = curves_in(read(commit, HISTORY.format("accuracy")), "accuracy")["validation"]
         rows += [
             {
                 "hidden_units": width(training.hidden_units),

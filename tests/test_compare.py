@@ -18,8 +18,8 @@ from experiments.compare import (
 )
 from experiments.evidence import Mistakes
 from experiments.pull_request import curves
-from experiments.recipes import LOCK
-from experiments.revisions import HISTORY, PREDICTIONS, SCORES, dataset
+from experiments.recipes import HISTORY, LOCK, PREDICTIONS, SCORES
+from experiments.revisions import dataset
 from stages.edges.bad_input import BadInput
 from tests.project import Project, copy_of_project
 

@@ -5,9 +5,10 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -79,8 +80,21 @@ def workspace_copy(purpose: str) -> Iterator[Path]:
             yield clone
 
 
-def keep_experiment(clone: Path, name: str) -> None:
-    """Takes an experiment out of a clone, in place of earlier ones of its name."""
+def run_experiment(clone: Path, name: str, changes: Sequence[str]) -> None:
+    """Runs an experiment in a clone and takes it out, in place of earlier ones of its name.
+
+    What DVC's cache holds of it already is not run again.
+
+    Args:
+        clone: of `workspace_copy`.
+        name: the experiment's.
+        changes: of params.yaml, such as train.seed=7.
+
+    Raises:
+        BadInput: it has failed; its own output says why.
+    """
+    if run(sys.executable, "-m", "tools.experiment", name, *changes, folder=clone):
+        raise BadInput(f"{name}: the experiment has failed; what is above says why")
     pattern = f"refs/exps/**/{name}"
     (made,) = git("-C", str(clone), "for-each-ref", "--format=%(refname)", pattern).split()
     earlier = git("for-each-ref", "--format=%(refname)", pattern).split()

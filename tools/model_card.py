@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.recipes import LOCK, locked_parameters, locked_stages
-from experiments.revisions import PREDICTIONS, SCORES
+from experiments.recipes import LOCK, PREDICTIONS, SCORES, locked_parameters, locked_stages
 from stages.edges.bad_input import explained, no_arguments
 from stages.edges.parameters import shown
 from stages.edges.replacing import replacing

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 from stages.edges.bad_input import explained, no_arguments
 from stages.edges.replacing import replacing
-from tools.elsewhere import keep_experiment, run, workspace_copy
+from tools.elsewhere import run_experiment, workspace_copy
 from tools.leftovers import name_leftovers
 from tools.parameters import read_parameters
 
@@ -19,11 +18,7 @@ def main() -> None:
     read_parameters()
     name_leftovers()
     with workspace_copy(NAME) as clone:
-        # Its stages come from the cache where they have run before.
-        experiment = (sys.executable, "-m", "tools.experiment", NAME)
-        if run(*experiment, "download.dataset=mnist-5k", folder=clone):
-            sys.exit("quickstart: the experiment has failed; what is above says why")
-        keep_experiment(clone, NAME)
+        run_experiment(clone, NAME, ["download.dataset=mnist-5k"])
         with replacing(PICTURES) as partial:
             for results in ("metrics", "plots"):
                 shutil.copytree(clone / results, partial / results)

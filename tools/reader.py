@@ -7,9 +7,9 @@ from typing import Any
 from experiments.recipes import flat
 from experiments.training import settings
 from stages.data.mirrors import make_mirrors_absolute
-from stages.edges.bad_input import BadInput, explained, no_arguments
+from stages.edges.bad_input import explained, no_arguments
 from stages.edges.parameters import PARAMETERS, read_yaml
-from tools.elsewhere import keep_experiment, run, workspace_copy
+from tools.elsewhere import run, run_experiment, workspace_copy
 from tools.leftovers import name_leftovers
 from tools.parameters import checked, read_parameters
 
@@ -23,11 +23,7 @@ def main() -> None:
     changes = settings(flat(read_settings()))
     name_leftovers()
     with workspace_copy(NAME) as clone:
-        # What DVC's cache holds of it already is not run again.
-        experiment = (sys.executable, "-m", "tools.experiment", NAME)
-        if run(*experiment, *changes, folder=clone):
-            raise BadInput("reader: the experiment has failed; what is above says why")
-        keep_experiment(clone, NAME)
+        run_experiment(clone, NAME, changes)
     print(flush=True)
     compared = run(sys.executable, "-m", "experiments.compare", "HEAD", NAME, folder=Path())
     print("""
@@ -43,16 +39,24 @@ def read_settings() -> dict[str, dict[str, Any]]:
     Raises:
         BadInput: with a line for each fault.
     """
+    read_sections()
+    changes: dict[str, dict[str, Any]] = read_yaml(SETTINGS)
+    return changes
+
+
+def read_sections() -> dict[str, Any]:
+    """The sections of params.yaml by name, with what reader.yaml changes.
+
+    Raises:
+        BadInput: with a line for each fault.
+    """
     parameters, changes = read_yaml(PARAMETERS), read_yaml(SETTINGS)
-    whole = changes
     if isinstance(changes, dict):
-        whole = parameters | {
+        changes = parameters | {
             section: parameters.get(section, {}) | keys if isinstance(keys, dict) else keys
             for section, keys in changes.items()
         }
-    checked(whole, SETTINGS)
-    sections: dict[str, dict[str, Any]] = changes
-    return sections
+    return checked(changes, SETTINGS)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,10 @@ import numpy as np
 
 from stages.data.datasets import embedded_mnist_5k
 from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import PARAMETERS, read_yaml
 from stages.results.pictures import digits, save
-from stages.training.parameters import Warp
 from stages.training.repeatable import set_threads
 from stages.training.warps import Warping
-from tools.reader import read_settings
+from tools.reader import read_sections
 
 PICTURE = Path("docs/warps.png")
 DIGITS, EPOCHS = 6, 5
@@ -19,11 +17,10 @@ DIGITS, EPOCHS = 6, 5
 
 def main() -> None:
     set_threads()
-    warp = Warp(**(read_yaml(PARAMETERS)["warp"] | read_settings().get("warp", {})))
     arrays = embedded_mnist_5k()
     places = [int(np.flatnonzero(arrays["y_train"] == digit)[0]) for digit in range(DIGITS)]
     images = arrays["x_train"][places].astype(np.float32)  # (d, 28, 28)
-    warping = Warping(warp, seed=42, background=0)
+    warping = Warping(read_sections()["warp"], seed=42, background=0)
     warped = [
         np.asarray(warping(images, warping.noise(DIGITS, epoch))) for epoch in range(1, EPOCHS + 1)
     ]
