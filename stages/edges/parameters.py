@@ -29,15 +29,6 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-def bounded(low: float, high: float, unit: str) -> Any:
-    return Field(
-        ge=low,
-        le=high,
-        allow_inf_nan=False,
-        description=f"a number from {low:g} to {high:g}: {unit}",
-    )
-
-
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -47,6 +38,15 @@ def whole_number(low: int, high: int) -> str:
 
 def whole(low: int, high: int) -> Any:
     return Field(ge=low, le=high, description=whole_number(low, high))
+
+
+def bounded(low: float, high: float, unit: str) -> Any:
+    return Field(
+        ge=low,
+        le=high,
+        allow_inf_nan=False,
+        description=f"a number from {low:g} to {high:g}: {unit}",
+    )
 
 
 def read_section(schema: type[AnySection], path: Path = PARAMETERS) -> AnySection:

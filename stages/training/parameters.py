@@ -1,4 +1,4 @@
-"""What the sections `model` and `train` of params.yaml may hold. No TensorFlow."""
+"""What the sections `model`, `train` and `warp` of params.yaml may hold. No TensorFlow."""
 
 from typing import Annotated, Literal
 
