@@ -8,6 +8,7 @@ import pytest
 
 from stages.edges.bad_input import BadInput
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
+from stages.training.layers import layers_for_xla
 from stages.training.network import build_network
 from stages.training.repeatable import keras, tf
 from stages.training.unsupported import explaining_compilation
@@ -200,6 +201,25 @@ def test_random_layers_draw_anew_for_every_minibatch_of_a_training_alone(
     # Were two minibatches or epochs given the same, the means would vary by more.
     assert mean.var() == pytest.approx(variance / n, rel=0.25)
     assert tally.otherwise.numpy() == 0
+
+
+def test_what_is_drawn_in_a_compiled_epoch_is_what_is_drawn_elsewhere() -> None:
+    def draw() -> list[npt.NDArray[Any]]:
+        return [
+            np.array(draw(1))
+            for draw in (
+                lambda seed: keras.random.dropout(keras.ops.ones((50, 30)), 0.3, seed=seed),
+                lambda seed: keras.random.uniform((50, 30), seed=seed),
+                lambda seed: keras.random.normal((50, 30), seed=seed),
+                lambda seed: keras.random.truncated_normal((50, 30), seed=seed),
+            )
+        ]
+
+    elsewhere = draw()
+    with layers_for_xla():
+        inside = draw()
+    np.testing.assert_array_equal(inside, elsewhere)
+    assert len({array.tobytes() for array in inside}) == 4
 
 
 def trained(build: Any, seed: int) -> list[bytes]:

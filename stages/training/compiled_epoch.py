@@ -6,15 +6,14 @@ callbacks and the validation, but what it takes for one step is an epoch: the ba
 permutation of the training images, and XLA compiles the loop over its minibatches.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.edges.bad_input import BadInput
-from stages.training.products import dense
+from stages.training.layers import layers_for_xla
 from stages.training.repeatable import keras, tf
 from stages.training.unsupported import COMPILES, refuse_unsupported
 from stages.training.warps import Warping
@@ -32,8 +31,7 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
 
     Args:
         network: a keras.Model that gives probabilities, (n, …) -> (n, classes).
-        x: the training images, float32 of shape (n, …). TensorFlow uses their memory as it
-            is, mapped from a file or not, so they must stay as they are.
+        x: the training images, float32 of shape (n, …), which are not copied.
         y: their labels, whole numbers of shape (n,).
         batch_size: from 1 to n. The last batch has what is left, as in Keras.
         warping: what is done to each image before the network is trained on it.
@@ -49,7 +47,7 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.network = network
-        self.x = tf.experimental.dlpack.from_dlpack(x.__dlpack__())  # no copy
+        self.x = in_place(x)
         self.y = tf.constant(y, tf.int32)
         self.batch_size = batch_size
         self.warping = warping
@@ -85,7 +83,7 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
                 x = warping(x, tf.gather(noise, places))
             return self.minibatch(x, tf.gather(self.y, places))
 
-        with dense_layers_by_product():
+        with layers_for_xla():
             return means(train_on, images, self.batch_size)
 
     def minibatch(self, x: Any, labels: Any) -> tuple[Any, Any]:
@@ -134,32 +132,6 @@ def means(step: Callable[[Any, int], tuple[Any, Any]], images: int, size: int) -
     return {"loss": loss / images, "accuracy": right / images}
 
 
-@contextmanager
-def dense_layers_by_product() -> Iterator[None]:
-    """While this lasts, Keras's dense layers are `products.dense`, wherever in a network they are.
-
-    So a network is written as in any other project. It lasts while a program is traced, not while
-    it runs. Keras has no hook for this: clone_model reaches no layer inside of another layer, and
-    a class of our own would have to be used in every network, and be there for whoever loads one.
-    """
-    call = keras.layers.Dense.call
-    keras.layers.Dense.call = call_dense
-    try:
-        yield
-    finally:
-        keras.layers.Dense.call = call
-
-
-def call_dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:  # noqa: ARG001
-    """What a keras.layers.Dense gives for inputs, (…, m) -> (…, n)."""
-    kernel = keras.ops.convert_to_tensor(layer.kernel)  # (m, n)
-    x = keras.ops.reshape(inputs, (-1, kernel.shape[0]))  # (b, m)
-    bias = None if layer.bias is None else keras.ops.convert_to_tensor(layer.bias)  # (n,)
-    y = dense(x, kernel, bias)
-    y = keras.ops.reshape(y, (*inputs.shape[:-1], kernel.shape[1]))
-    return y if layer.activation is None else layer.activation(y)
-
-
 def hits(labels: Any, probabilities: Any) -> Any:
     best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
     return tf.reduce_sum(tf.cast(best == tf.cast(labels, tf.int32), tf.float32))
@@ -190,8 +162,13 @@ def permutations(images: int, seed: int, first: int, last: int) -> Any:
 
 
 def one_batch(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
-    """A tf.data.Dataset whose only batch is all of x, (n, …), and y, (n,)."""
-    return untuned(tf.data.Dataset.from_tensors((x, y)))
+    """A tf.data.Dataset whose only batch is all of x, (n, …), and y, (n,), in their own memory."""
+    return untuned(tf.data.Dataset.from_tensors((in_place(x), in_place(y))))
+
+
+def in_place(array: npt.NDArray[Any]) -> Any:
+    """A tensor of an array's own memory, mapped from a file or not, which must stay as it is."""
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def untuned(dataset: Any) -> Any:
