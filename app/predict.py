@@ -117,11 +117,12 @@ def predict(images: UInt8, model: Path) -> Any:
     """Probabilities, float32 of shape (n, 10), for images, uint8 of shape (n, 28, 28)."""
     # Here, so that nobody waits for TensorFlow to learn that a file name is wrong.
     from stages.training.network import load_network
+    from stages.training.prediction import predictor
     from stages.training.repeatable import set_threads
 
     set_threads()
     network, scaling = load_network(model)
-    return network.predict(scaling(images), batch_size=1_000, verbose=0)
+    return predictor(network)(scaling(images))
 
 
 if __name__ == "__main__":

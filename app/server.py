@@ -22,8 +22,10 @@ from PIL import Image
 from app.answers import answer
 from app.digits import digits
 from app.grey import read_grey
+from stages.data.arrays import SIDE
 from stages.edges.bad_input import BadInput, explained, printable
 from stages.training.network import load_network
+from stages.training.prediction import predictor
 from stages.training.repeatable import set_threads
 
 MODEL = Path("models/handwritten_digit.h5")
@@ -48,6 +50,8 @@ def page(network: Any, scaling: Any, host: str) -> Flask:
     """
     app = Flask(__name__, template_folder="page", static_folder="page", static_url_path="/static")
     large = Lock()
+    predict = predictor(network)
+    predict(scaling(np.zeros((1, SIDE, SIDE), np.uint8)))  # compiled now, not while one waits
 
     @app.before_request
     def refuse_strangers() -> None:
@@ -81,7 +85,7 @@ def page(network: Any, scaling: Any, host: str) -> Flask:
         except BadInput as problem:
             return {"error": str(problem)}, 422
         images = np.stack([each.image for each in found])  # (n, 28, 28)
-        result = answer(found, grey.shape, list(np.asarray(network(scaling(images)))))
+        result = answer(found, grey.shape, list(predict(scaling(images))))
         for each, image in zip(result["digits"], images, strict=True):
             each["image"] = image.ravel().tolist()
         return result, 200

@@ -1,10 +1,11 @@
-"""Whether a training gives the same file on ARM as on this x86-64 processor, without having one.
+"""Whether the pipeline gives the same files on ARM as on this x86-64 processor, without having one.
 
     python -m benchmarks.arm --folder /var/tmp/arm
 
 It fetches Debian's Python for arm64 by apt and the wheels of requirements.txt for it by pip,
-2 GB, into the folder, and trains as benchmarks.processors does, under qemu-aarch64 (Debian has it
-in qemu-user). For Debian and Python 3.11. The exit status says whether the files differ.
+2 GB, into the folder, and trains and evaluates as benchmarks.processors does, under qemu-aarch64
+(Debian has it in qemu-user). For Debian and Python 3.11. The exit status says whether the files
+differ.
 """
 
 import argparse

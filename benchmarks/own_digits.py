@@ -27,6 +27,7 @@ from stages.data.arrays import load_split
 from stages.edges.bad_input import BadInput, explained
 from stages.edges.progress import Progress
 from stages.training.network import load_network
+from stages.training.prediction import predictor
 from stages.training.repeatable import set_threads
 
 RAW = Path("data/raw")
@@ -103,7 +104,7 @@ def readings(name: str, pictures: list[tuple[UInt8, str]], network: Any, scaling
                 continue
             spans.append(slice(len(images), len(images) + len(found)))
             images += [each.image for each in found]
-    probabilities = network.predict(scaling(np.stack(images)), batch_size=1_000, verbose=0)
+    probabilities = predictor(network)(scaling(np.stack(images)))
     numbers = [number for _, number in pictures]
     return Readings(numbers, [span and probabilities[span] for span in spans])
 

@@ -22,6 +22,7 @@ from stages.data.arrays import load_split
 from stages.edges.bad_input import explained
 from stages.edges.progress import Progress
 from stages.training.network import load_network
+from stages.training.prediction import predictor
 from stages.training.repeatable import set_threads
 
 RAW = Path("data/raw")
@@ -37,6 +38,7 @@ def main() -> int:
     x, y = load_split(RAW, "test", "uint8")  # (n, 28, 28), (n,)
     set_threads()
     network, scaling = load_network(MODEL)
+    predict = predictor(network)
     chance = np.random.default_rng(seed=0)
 
     images = np.zeros_like(x)
@@ -49,7 +51,7 @@ def main() -> int:
             progress.advance(1)
 
     direct, after = (
-        100 * np.mean(without | (network.predict(scaling(each), 1_000, verbose=0).argmax(1) != y))
+        100 * np.mean(without | (predict(scaling(each)).argmax(1) != y))
         for each, without in ((x, False), (images, lost))
     )
     print(f"direct {direct:.2f}%, after the round trip {after:.2f}%: {after - direct:+.2f} points")

@@ -11,6 +11,7 @@ from stages.results.parameters import Evaluate
 from stages.results.pictures import digits, reliability, save
 from stages.results.scores import calibration, predictions, scores, worst_mistakes
 from stages.training.network import load_network
+from stages.training.prediction import predictor
 from stages.training.repeatable import set_threads
 
 NORMALIZED = Path("data/normalized")
@@ -26,7 +27,7 @@ def main() -> None:
     classes = load_classes(NORMALIZED)
     network, _ = load_network(MODEL)
 
-    probabilities = network.predict(x, batch_size=1_000, verbose=0)  # (n, 10)
+    probabilities = predictor(network)(x)  # (n, 10)
     result = scores(probabilities, y, evaluate.confidence)
     table = predictions(probabilities, y, classes)
     worst = worst_mistakes(table, evaluate.worst)

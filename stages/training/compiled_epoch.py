@@ -107,7 +107,8 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
             loss = self.network.compute_loss(y=labels, y_pred=probabilities, training=False)
             return loss, hits(labels, probabilities)
 
-        return means(judge, y.shape[0], min(JUDGED, y.shape[0]))
+        with layers_for_xla():
+            return means(judge, y.shape[0], min(JUDGED, y.shape[0]))
 
 
 def means(step: Callable[[Any, int], tuple[Any, Any]], images: int, size: int) -> dict[str, Any]:
