@@ -36,11 +36,10 @@ help:
 quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no downloads
 	@python -m tools.quickstart
 
-repro: $(VENV)  ## dvc repro: full MNIST, only what has changed; and the model card
+repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
 	@python -m tools.parameters
 	@python -m tools.leftovers
 	dvc repro
-	@python -m tools.model_card
 	@dvc metrics show metrics/evaluate.json
 
 # On a Ray cluster: RAY_ADDRESS=head:6379 make study. The options are words, of which the shell is

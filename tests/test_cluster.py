@@ -134,13 +134,14 @@ class Cluster:
             any(folder.iterdir()) for folder in folders if folder.exists()
         )
 
-    def kill_node(self, number: int) -> None:
-        (raylet,) = (
+    def kill(self, number: int, name: str) -> None:
+        """Kills the process of a node whose name begins so: its raylet, or what trains for it."""
+        (process,) = (
             process
             for process in psutil.Process(self.processes[number].pid).children(recursive=True)
-            if process.name() == "raylet"
+            if process.name().startswith(name)
         )
-        raylet.kill()
+        process.kill()
 
     def stop(self) -> None:
         for process in reversed(self.processes):
@@ -287,8 +288,13 @@ def test_what_is_wrong_at_the_start_is_told_in_a_line(
     told = refused()
     assert "The data cannot be pushed to the remote storage (s3://data/study)" in told
     assert "Forbidden" in told
+    project.dvc("remote", "modify", "--local", "storage", "secret_access_key", KEYS[1])
+    project.dvc("remote", "modify", "--local", "storage", "url", "s3://none/study")
+    told = refused()
+    assert "The data cannot be pushed to the remote storage (s3://none/study)" in told
+    assert "bucket does not exist" in told
     bucket.stop()
-    assert "The data cannot be pushed to the remote storage (s3://data/study)" in refused()
+    assert "The data cannot be pushed to the remote storage (s3://none/study)" in refused()
 
 
 @pytest.mark.long
@@ -315,17 +321,22 @@ def test_a_study_on_two_nodes_survives_what_can_go_wrong(
             )
 
     # Each kind of end while both train.
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         study = start()
         wait_for(cluster.train, 600, log)
         study.send_signal(number)
+        began = time.monotonic()
         assert study.wait(20) == -number, log.read_text()
+        print(f"{number.name}: {time.monotonic() - began:.1f} s")
         wait_for(cluster.nothing_left, 20, log)
     assert project.git("for-each-ref", "refs/exps") == ""
 
     study = start()
     wait_for(cluster.train, 600, log)
-    cluster.kill_node(1)
+    cluster.kill(0, "ray::train_on_node")
+    wait_for(lambda: not cluster.train(), 60, log)
+    wait_for(cluster.train, 600, log)
+    cluster.kill(1, "raylet")
     bucket.be_missed()
     assert study.wait(600) == 0, log.read_text()
     assert not re.search("Traceback|raylet", log.read_text())

@@ -53,6 +53,8 @@ def closure(path: Path) -> set[Path]:
 def sections_read(path: Path) -> set[str]:
     """The sections of params.yaml that a file reads: `read_section(Train)` reads train."""
     calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+    if any(ast.unparse(call) == "read_yaml(PARAMETERS)" for call in calls):
+        return set(yaml.safe_load((PROJECT / "params.yaml").read_text()))
     return {
         ast.unparse(call.args[0]).lower()
         for call in calls
@@ -116,7 +118,7 @@ def test_the_tutorials_stages_are_found() -> None:
 @pytest.mark.parametrize("stage", NAMES)
 def test_deps_are_what_the_code_imports(stage: str) -> None:
     files = closure(Path(f"stages/{stage}.py"))
-    assert len(files) > 4  # imports were found
+    assert len(files) > 3  # imports were found
     for file in files:
         assert any(file.is_relative_to(dep) for dep in code(stage)), f"{file} is not in dvc.yaml"
     for dep in code(stage):
@@ -137,10 +139,9 @@ def test_params_are_the_sections_that_the_code_reads(stage: str) -> None:
         assert not sections_read(path), f"{path} reads parameters, as only the stage's file may"
 
 
-def test_every_section_is_read_by_one_stage() -> None:
-    sections = [section for stage in STAGES for section in STAGES[stage].get("params", [])]
-    document = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    assert sorted(sections) == sorted(document)
+def test_every_section_is_read() -> None:
+    sections = {section for stage in STAGES for section in STAGES[stage].get("params", [])}
+    assert sections == set(yaml.safe_load((PROJECT / "params.yaml").read_text()))
 
 
 @pytest.mark.parametrize("stage", NAMES)

@@ -1,54 +1,55 @@
-"""Writes docs/model-card.md from the results beside dvc.lock; `make repro` does it at its end.
+"""Stage card: the model card, which says what the network is, is for, and how often it errs.
 
 Source: the headings are those of M. Mitchell et al., "Model cards for model reporting",
 FAT* 2019, arXiv:1810.03993.
 """
 
+import csv
 import json
+from collections import Counter
 from pathlib import Path
 
-import pandas as pd
-
-from experiments.recipes import LOCK, PREDICTIONS, SCORES, locked_parameters, locked_stages
 from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import shown
+from stages.edges.parameters import PARAMETERS, read_yaml, shown
 from stages.edges.replacing import replacing
 
+SCORES = Path("metrics/evaluate.json")
+PREDICTIONS = Path("plots/predictions.csv")
 CARD = Path("docs/model-card.md")
 
 
 def main() -> None:
-    with replacing(CARD) as partial:
-        partial.write_text(card(), encoding="utf-8", newline="\n")
-
-
-def card() -> str:
-    """The card of the results in this folder, in Markdown."""
-    lock = Path(LOCK).read_text(encoding="utf-8")
+    # All sections, which the stages before have checked.
     parameters = {
-        key: shown(value)
-        for stage in locked_stages(lock).values()
-        for key, value in locked_parameters(stage).items()
+        f"{section}.{key}": shown(value)
+        for section, keys in read_yaml(PARAMETERS).items()
+        for key, value in keys.items()
     }
-    scores = json.loads(Path(SCORES).read_text(encoding="utf-8"))
-    return page(parameters, scores, pd.read_csv(PREDICTIONS, dtype=str))
+    scores = json.loads(SCORES.read_text(encoding="utf-8"))
+    with PREDICTIONS.open(encoding="utf-8", newline="") as file:
+        images = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file))
+    with replacing(CARD) as partial:
+        partial.write_text(page(parameters, scores, images), encoding="utf-8", newline="\n")
 
 
-def page(parameters: dict[str, str], scores: dict[str, float], predictions: pd.DataFrame) -> str:
+def page(
+    parameters: dict[str, str], scores: dict[str, float], images: Counter[tuple[str, str]]
+) -> str:
     """The card in Markdown.
 
     Args:
         parameters: that the network was made with, by name, such as train.seed, as in YAML.
         scores: of metrics/evaluate.json; errors in percent, the calibration error 0 to 1.
-        predictions: a row for each test image: actual and predicted class.
+        images: how many test images there are of an actual and a predicted class.
     """
-    wrong = predictions[predictions["actual"] != predictions["predicted"]]
     rows = []
-    for name, images in predictions["actual"].value_counts().sort_index().items():
-        taken_for = wrong.loc[wrong["actual"] == name, "predicted"].value_counts().sort_index()
-        often = taken_for.idxmax() if len(taken_for) else "–"
-        mistakes = int(taken_for.sum())
-        rows.append(f"| {name} | {images:,} | {mistakes:,} | {mistakes / images:.2%} | {often} |")
+    for name in sorted({actual for actual, _ in images}):
+        of_class = {predicted: n for (actual, predicted), n in images.items() if actual == name}
+        total, right = sum(of_class.values()), of_class.pop(name, 0)
+        # Of two that are mistaken for it as often, the first.
+        often = max(sorted(of_class), key=of_class.__getitem__, default="–")
+        mistakes = total - right
+        rows.append(f"| {name} | {total:,} | {mistakes:,} | {mistakes / total:.2%} | {often} |")
     made_with = ", ".join(
         f"`{key}` {value}"
         for key, value in parameters.items()
@@ -56,7 +57,7 @@ def page(parameters: dict[str, str], scores: dict[str, float], predictions: pd.D
     )
     return f"""# Model card
 
-Written by `make repro` from `dvc.lock`, `metrics/` and `plots/`.
+Written by the stage `card` from `params.yaml`, `metrics/` and `plots/`.
 
 ## The model
 
@@ -80,7 +81,7 @@ test images are by different writers.
 
 ## Results
 
-On {len(predictions):,} test images: error {scores["baseline_error"]:.2f}%, \
+On {images.total():,} test images: error {scores["baseline_error"]:.2f}%, \
 {100 * float(parameters["evaluate.confidence"]):g}% interval \
 {scores["baseline_error_low"]:.2f}–{scores["baseline_error_high"]:.2f}.
 The interval is about this one network; those of other seeds differ by more than most changes do.
