@@ -256,7 +256,7 @@ def wait_for(happened: Callable[[], object], seconds: float, log: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_killed_and_interrupted_a_study_goes_on(project: Project, tmp_path: Path) -> None:
     log = tmp_path / "log"
     project.set({"evaluate": {"worst": 9}})  # an edit that is not committed

@@ -17,10 +17,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from experiments.study import OTHER_REPORTS
 from tests.project import Project, activated
 
 QUICKSTART = (sys.executable, "-m", "tools.quickstart")
 EXPERIMENT = ("dvc", "exp", "run", "--temp", "-S", "train.epochs=3")
+STUDY = (
+    *(sys.executable, "-m", "experiments.study", "--validation", "500"),
+    *("--hidden-units", "8", "--epochs", "1", "--seeds"),
+)
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 # Longer than any of the commands takes on a busy machine.
 SECONDS = 250
@@ -121,6 +126,7 @@ def left_behind(project: Project) -> list[Path]:
     return [
         *(path for path in project.folder.rglob("partial-*") if ".dvc" not in path.parts),
         *temporary.glob("quickstart-*"),
+        *temporary.glob("study/*"),
         *project.folder.glob(".git/**/*.lock"),
     ]
 
@@ -140,7 +146,7 @@ def kill_quickstart(
     assert row["params"]["params.yaml"]["data"]["evaluate"]["worst"] == 9
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_quickstart_killed_while_dvc_has_edits_set_aside(edited: Project) -> None:
     moment = stash_of_the_clone(edited)
     attack(edited, QUICKSTART, moment, signal.SIGTERM, everyone=False)
@@ -165,7 +171,7 @@ def kill_experiment(
     assert project.run(sys.executable, "-m", "tools.leftovers") == ""
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_dvc_exp_run_killed_while_it_has_edits_set_aside(edited: Project) -> None:
     kill_experiment(edited, stash_of_the_workspace(edited), signal.SIGKILL, everyone=True)
     edited.dvc(*EXPERIMENT[1:])
@@ -190,7 +196,7 @@ def kill_repro(
     assert left_behind(project) == []
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_dvc_repro_killed_in_the_middle(project: Project, tmp_path: Path) -> None:
     begun = as_soon_as((project.folder / "data/partial-normalized").exists)
     kill_repro(project, tmp_path / "whole", iter([(begun, signal.SIGKILL, False)]))
@@ -240,3 +246,21 @@ def test_dvc_repro_killed_at_random_moments(project: Project, tmp_path: Path) ->
     project.set({"normalize": {"validation": 99}})
     seconds = seconds_of(project, "dvc", "repro")
     kill_repro(project, tmp_path / "whole", random_moments(3, 40, seconds))
+
+
+@pytest.mark.long
+def test_a_study_killed_at_random_moments(edited: Project, tmp_path: Path) -> None:
+    never_killed = Project(tmp_path / "whole")
+    shutil.copytree(edited.folder, never_killed.folder, symlinks=True)
+    last = (*STUDY, "1", "2")
+    seconds = seconds_of(never_killed, *last)
+    before = state(edited)
+    for seed, (moment, number, everyone) in enumerate(random_moments(4, 20, seconds), start=3):
+        attack(edited, (*STUDY, "1", "2", str(seed)), moment, number, everyone)
+        assert state(edited) == before, (number, everyone)
+    edited.run(*last)
+    assert state(edited) == before
+    assert left_behind(edited) == []
+    for name in ("study.md", "study.png"):
+        report = OTHER_REPORTS / name
+        assert (edited.folder / report).read_bytes() == (never_killed.folder / report).read_bytes()
