@@ -67,7 +67,7 @@ def agreement(name: str) -> str:
     )
     if status.returncode:
         return "cannot be checked: `dvc status` fails"
-    changed = sorted(
+    changed = {
         path
         for entries in json.loads(status.stdout).values()
         for entry in entries
@@ -76,9 +76,9 @@ def agreement(name: str) -> str:
         for path, state in entry.get(kind, {}).items()
         # A clone without data is as good: what is in the cache elsewhere is not changed.
         if state != "deleted"
-    )
+    }
     if changed:
-        return f"is older than {', '.join(changed)}; `dvc repro` makes it anew"
+        return f"is older than {', '.join(sorted(changed))}; `dvc repro` makes it anew"
     return "agrees with code and parameters"
 
 
