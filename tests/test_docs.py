@@ -129,3 +129,23 @@ def test_a_data_set(project: Project, tmp_path: Path) -> None:
     assert len(rows) == 100
     assert {row[0] for row in rows} == set("abcdefghij")
     assert json.loads(project.read("metrics/evaluate.json"))["baseline_error"] < 20
+
+
+@pytest.mark.slow
+def test_the_model_elsewhere(project: Project) -> None:
+    passage = (ROOT / "docs/reading-pictures.md").read_text().partition("## The model elsewhere")[2]
+    code = "\n".join(re.findall(r"```python\n(.*?)```", passage, re.DOTALL))
+    code = code.replace("(512, 256, 128)", "(8,)")  # of the project at hand
+    code += """
+x = np.load("data/normalized/x_test.npy")
+expected = network.predict(x, verbose=0)
+np.testing.assert_array_equal(again.predict(x, verbose=0), expected)
+reader = tf.lite.Interpreter(model_content=content)
+reader.allocate_tensors()
+for image, row in zip(x[:20], expected[:20], strict=True):
+    reader.set_tensor(reader.get_input_details()[0]["index"], image[None])
+    reader.invoke()
+    (given,) = reader.get_tensor(reader.get_output_details()[0]["index"])
+    np.testing.assert_allclose(given, row, atol=1e-5)
+"""
+    assert re.search(r"^\d$", project.run("python", "-c", code), re.MULTILINE)
