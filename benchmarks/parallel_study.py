@@ -27,6 +27,8 @@ from experiments.grid import STUDY, read_study
 from experiments.training import settings
 from experiments.trainings import TrainAll, trainer
 from experiments.workspace import adopt, dvc, take_snapshot
+from stages.data.mirrors import make_mirrors_absolute
+from stages.edges.bad_input import explained
 
 ROOT = Path(__file__).parents[1]
 TRAININGS = 8
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4], help="at a time; 1 2 4")
     options = parser.parse_args()
     os.environ.pop("RAY_ADDRESS", None)
+    make_mirrors_absolute()
     runs: dict[str, Run] = {}
 
     def wanted() -> dict[str, dict[str, Any]]:
@@ -145,4 +148,5 @@ def ray_cluster(folder: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        main()
