@@ -68,12 +68,13 @@ def main() -> None:
         with chdir(f"{folder}/clone"):
             Path(".dvc/tmp").mkdir()
             for jobs in options.jobs:
+                name = f"a pool, {jobs} at a time"
                 with trainer(0, jobs) as train_all:
-                    runs[f"a pool, {jobs} at a time"] = timed(train_all, wanted())
+                    runs[name] = timed(name, train_all, wanted())
             if find_spec("ray"):
                 with ray_cluster(Path(folder)), trainer(0, None) as train_all:
                     name = f"Ray on this machine, {pool.JOBS} at a time"
-                    runs[name] = timed(train_all, wanted())
+                    runs[name] = timed(name, train_all, wanted())
             start = time.perf_counter()
             for changes in wanted().values():
                 dvc("exp", "run", *(f"--set-param={setting}" for setting in settings(changes)))
@@ -97,8 +98,8 @@ def main() -> None:
     raise SystemExit(ratio > TARGET)
 
 
-def timed(train_all: TrainAll, wanted: Mapping[str, Mapping[str, Any]]) -> Run:
-    """Trains, and takes the results over.
+def timed(name: str, train_all: TrainAll, wanted: Mapping[str, Mapping[str, Any]]) -> Run:
+    """Trains, takes the results over, and says at once how long that took.
 
     Raises:
         SystemExit: one has failed.
@@ -111,7 +112,9 @@ def timed(train_all: TrainAll, wanted: Mapping[str, Mapping[str, Any]]) -> Run:
                 raise SystemExit(f"{name} has failed:\n{outcome}")
             adopt(outcome)
             sizes.append(len(outcome))
-    return Run(time.perf_counter() - start, max(sizes))
+    seconds = time.perf_counter() - start
+    print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    return Run(seconds, max(sizes))
 
 
 @contextmanager
