@@ -91,8 +91,8 @@ def main() -> None:
     print(f"\nTo a node goes {code:.1f} MB of code, once; from it {result:.2f} MB a training")
     each = runs[f"a pool, {options.jobs[0]} at a time"].seconds / TRAININGS * options.jobs[0]
     for workers in (1, 2, 4, 100):
-        hours = math.ceil(1000 / workers) * each / 3600
-        print(f"1,000 trainings of {each:.0f} s by {workers} workers: {hours:.1f} hours")
+        minutes = math.ceil(1000 / workers) * each / 60
+        print(f"1,000 trainings of {each:.0f} s, workers: {workers}, minutes: {minutes:.0f}")
     ratio = min(run.seconds for name, run in runs.items() if "pool" in name) / one_by_one
     print(f"\nThe best pool takes {ratio:.2f}; to reach: {TARGET}")
     raise SystemExit(ratio > TARGET)
@@ -107,9 +107,9 @@ def timed(name: str, train_all: TrainAll, wanted: Mapping[str, Mapping[str, Any]
     start = time.perf_counter()
     sizes = []
     with closing(train_all(wanted)) as outcomes:
-        for name, outcome in outcomes:
+        for experiment, outcome in outcomes:
             if not isinstance(outcome, bytes):
-                raise SystemExit(f"{name} has failed:\n{outcome}")
+                raise SystemExit(f"{experiment} has failed:\n{outcome}")
             adopt(outcome)
             sizes.append(len(outcome))
     seconds = time.perf_counter() - start
