@@ -18,6 +18,7 @@ PROJECT = Path(__file__).parents[1]
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 # Those of ours; another may run what it likes.
 NAMES = [name for name, stage in STAGES.items() if stage["cmd"] == f"python -m stages.{name}"]
+ALL_SECTIONS = "card"  # tells of all parameters
 CHECKPOINT = "checkpoint.npz"  # gone by the end, and so no output
 
 
@@ -118,7 +119,7 @@ def test_the_tutorials_stages_are_found() -> None:
 @pytest.mark.parametrize("stage", NAMES)
 def test_deps_are_what_the_code_imports(stage: str) -> None:
     files = closure(Path(f"stages/{stage}.py"))
-    assert len(files) > 3  # imports were found
+    assert len(files) > (3 if stage == ALL_SECTIONS else 4)  # imports were found
     for file in files:
         assert any(file.is_relative_to(dep) for dep in code(stage)), f"{file} is not in dvc.yaml"
     for dep in code(stage):
@@ -139,9 +140,11 @@ def test_params_are_the_sections_that_the_code_reads(stage: str) -> None:
         assert not sections_read(path), f"{path} reads parameters, as only the stage's file may"
 
 
-def test_every_section_is_read() -> None:
-    sections = {section for stage in STAGES for section in STAGES[stage].get("params", [])}
-    assert sections == set(yaml.safe_load((PROJECT / "params.yaml").read_text()))
+def test_every_section_is_read_by_one_stage() -> None:
+    stages = [stage for stage in STAGES if stage != ALL_SECTIONS]
+    sections = [section for stage in stages for section in STAGES[stage].get("params", [])]
+    document = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    assert sorted(sections) == sorted(document)
 
 
 @pytest.mark.parametrize("stage", NAMES)

@@ -1,11 +1,14 @@
 """The model card holds the numbers of the results that it stands beside."""
 
+import hashlib
 from collections import Counter
 
 import pytest
+import yaml
 
-from stages.card import CARD, page
-from tests.project import Project
+from stages.card import CARD, PREDICTIONS, page
+from stages.card import SCORES as SCORES_FILE
+from tests.project import ROOT, Project
 
 PARAMETERS = {"download.dataset": "mnist-5k", "evaluate.confidence": "0.9", "train.seed": "7"}
 SCORES = {
@@ -26,6 +29,14 @@ def test_the_card_has_a_row_for_each_class() -> None:
         "| 0 | 3 | 1 | 33.33% | 2 |\n| 1 | 3 | 2 | 66.67% | 0 |\n| 2 | 2 | 1 | 50.00% | 1 |" in text
     )
     assert "| 0 | 1 | 0 | 0.00% | – |" in page(PARAMETERS, SCORES, Counter([("0", "0")]))
+
+
+def test_the_card_in_git_is_that_of_the_results_in_git() -> None:
+    stage = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["card"]
+    told = {each["path"]: each["md5"] for kind in ("deps", "outs") for each in stage[kind]}
+    for path in (SCORES_FILE, PREDICTIONS, CARD):
+        content = (ROOT / path).read_bytes()
+        assert hashlib.md5(content, usedforsecurity=False).hexdigest() == told[str(path)]
 
 
 @pytest.mark.slow
