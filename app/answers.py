@@ -12,7 +12,7 @@ from app.digits import Digit
 # holds no images out, and test images are not to choose by. It is the least with which 99 of
 # 100 held-out digits of pictured rows were read right by a network of the same layers, trained
 # without them: python -m benchmarks.sure
-SURE = 0.92
+SURE = 0.89
 
 
 def answer(

@@ -23,10 +23,11 @@ ABOVE = 0.3
 # Of the height of the higher one: the pieces of a digit are no farther apart, and pieces as
 # near as a crack are always one digit's.
 NEAR = 0.4
-CRACK = 0.05
-# Pixels of the longer side: smaller pictures are enlarged to nearly so many.
+CRACK = 0.08
+# Pixels of the longer side: pictures up to the one, as people export them, are enlarged to
+# nearly the other.
 SMALL = 28
-ENLARGED = 96
+ENLARGED = 112
 # At most one of 1,000 training digits is wider than this share of its height, and at most one has
 # broader strokes than this, in pixels of the 20x20 box.
 WIDEST = 2.2
@@ -62,7 +63,7 @@ def digits(grey: UInt8) -> list[Digit]:
     Raises:
         BadInput: there is no ink, or digits cannot be told apart.
     """
-    if max(grey.shape) < SMALL:
+    if max(grey.shape) <= SMALL:
         # Pixels as large as strokes do not show what belongs together; a smooth picture does.
         factor = ENLARGED // max(grey.shape)
         size = (factor * grey.shape[1], factor * grey.shape[0])

@@ -2,7 +2,7 @@
 
 Most of the numbers were chosen on training images that had been through round trips like those of
 benchmarks/round_trip.py.
-BLUR and FLAT were chosen among four settings by what benchmarks.own_digits reports.
+BLUR, FLAT and FAINT were chosen among four settings each by what benchmarks.own_digits reports.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ CROWDED = 0.25
 # from there, as a stroke does that gets faint. Source of two thresholds: J. Canny, "A
 # computational approach to edge detection", IEEE PAMI 8 (1986), hysteresis.
 INK = 0.35
-FAINT = 0.25
+FAINT = 0.2
 # Ink differs from its paper by so many levels of 255, and so many deviations of the paper.
 FAINTEST = 8
 CLEAREST_NOISE = 5

@@ -19,7 +19,7 @@ from PIL import Image
 from app.digits import digits
 from app.grey import read_grey
 from stages.data.arrays import load_split
-from stages.edges.bad_input import explained
+from stages.edges.bad_input import BadInput, explained
 from stages.edges.progress import Progress
 from stages.training.network import load_network
 from stages.training.prediction import predictor
@@ -42,13 +42,17 @@ def main() -> int:
     chance = np.random.default_rng(seed=0)
 
     images = np.zeros_like(x)
-    lost = np.zeros(len(x), dtype=bool)  # taken for several digits
+    lost = np.zeros(len(x), dtype=bool)  # taken for several digits, or for none
     with Progress("round trip", len(x), " digits") as progress:
         for place, image in enumerate(x):
-            found = digits(read_grey(io.BytesIO(photographed(image, chance))))
+            progress.advance(1)
+            try:
+                found = digits(read_grey(io.BytesIO(photographed(image, chance))))
+            except BadInput:
+                lost[place] = True
+                continue
             lost[place] = len(found) > 1
             images[place] = found[0].image
-            progress.advance(1)
 
     direct, after = (
         100 * np.mean(without | (predict(scaling(each)).argmax(1) != y))

@@ -22,7 +22,7 @@ from stages.training.repeatable import keras
 
 RAW = Path("data/raw")
 HELD_OUT = 10_000
-ROWS = 600
+ROWS = 2_000
 RIGHT = 0.99
 
 
