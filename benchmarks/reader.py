@@ -28,7 +28,7 @@ from stages.training.repeatable import set_threads
 from tools.reader import read_settings
 
 LONGER: Sections = {
-    "train": {"epochs": 150},
+    "train": {"epochs": 300},
     "warp": {"rotation": 12, "scale": 0.12, "shear": 10, "elastic_amplitude": 1.1},
 }
 WIDE: Sections = {
