@@ -154,15 +154,21 @@ def test_quickstart_killed_while_dvc_has_edits_set_aside(edited: Project) -> Non
     kill_quickstart(edited, iter([(moment, signal.SIGKILL, True)]))
 
 
+def do_as_told(project: Project) -> str:
+    """Removes the locks that our commands name as left of a kill; what they say."""
+    said = project.run(sys.executable, "-m", "tools.leftovers")
+    for lock in re.findall(r"^(\S+) is (?:there|damaged): .* remove it$", said, re.MULTILINE):
+        (project.folder / lock).unlink()
+    return said
+
+
 def kill_experiment(
     project: Project, moment: Moment, number: signal.Signals, everyone: bool
 ) -> None:
     """The edits are in the workspace still, or where our commands say that they are."""
     before = state(project)
     attack(project, EXPERIMENT, moment, number, everyone)
-    said = project.run(sys.executable, "-m", "tools.leftovers")
-    for lock in re.findall(r"^(\S+) is there: .* remove it$", said, re.MULTILINE):
-        (project.folder / lock).unlink()
+    said = do_as_told(project)
     if state(project) != before:
         assert "git checkout --force main" in said
         project.git("checkout", "--quiet", "--force", "main")
@@ -189,6 +195,7 @@ def kill_repro(
     for held_out, (moment, number, everyone) in enumerate(moments, start=100):
         project.set({"normalize": {"validation": held_out}})
         attack(project, ("dvc", "repro"), moment, number, everyone)
+        do_as_told(project)
     project.set(last)
     project.dvc("repro")
     assert project.read("dvc.lock") == never_killed.read("dvc.lock")
@@ -200,6 +207,17 @@ def kill_repro(
 def test_dvc_repro_killed_in_the_middle(project: Project, tmp_path: Path) -> None:
     begun = as_soon_as((project.folder / "data/partial-normalized").exists)
     kill_repro(project, tmp_path / "whole", iter([(begun, signal.SIGKILL, False)]))
+
+
+@pytest.mark.slow
+def test_a_lock_of_dvc_that_a_kill_cut_short_is_named(project: Project) -> None:
+    lock = project.folder / ".dvc/tmp/rwlock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text("")
+    assert "JSON structure is corrupted" in project.dvc("repro", fails=True)
+    assert ".dvc/tmp/rwlock is damaged" in do_as_told(project)
+    assert not lock.exists()
+    assert do_as_told(project) == ""
 
 
 def random_moments(

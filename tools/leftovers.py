@@ -1,6 +1,7 @@
-"""What a killed `dvc exp run --temp` or `--queue` leaves in the workspace, and what to do about it.
+"""What a killed command of DVC leaves in the workspace, and what to do about it.
 
-While DVC begins an experiment, uncommitted edits are in git's stash and HEAD is detached.
+While DVC begins an experiment, uncommitted edits are in git's stash and HEAD is detached. And it
+writes its locks in place, so that a kill may cut them short; it runs nothing then.
 """
 
 import json
@@ -14,6 +15,7 @@ from stages.edges.bad_input import explained, no_arguments, printable
 
 # Which process of DVC does what; the process takes itself out when it ends.
 LOCK = Path(".dvc/tmp/exps/rwlock")
+LOCKS = (Path(".dvc/tmp/rwlock"), LOCK)
 
 
 def name_leftovers() -> None:
@@ -29,6 +31,11 @@ def leftovers() -> list[str]:
         for folder in dict.fromkeys(repository)
         for lock in (*folder.glob("*.lock"), *folder.glob("refs/**/*.lock"))
     ]
+    lines += [
+        f"{lock} is damaged: unless dvc runs, it was cut short by a kill; remove it"
+        for lock in LOCKS
+        if is_cut_short(lock)
+    ]
     stash = git("for-each-ref", "--format=%(subject)", "refs/stash").strip()
     if stash.startswith("WIP on ") and (killed() or head_is_where_the_stash_was_made()):
         branch = printable(stash.removeprefix("WIP on ").split(":")[0])
@@ -38,6 +45,16 @@ def leftovers() -> list[str]:
             "git stash pop bring them back"
         )
     return lines
+
+
+def is_cut_short(lock: Path) -> bool:
+    try:
+        json.loads(lock.read_text())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return False
 
 
 def killed() -> bool:
