@@ -17,7 +17,7 @@ from tests.project import Project, activated
 MODEL = Path("models/handwritten_digit.h5")
 CHECKPOINT = Path("checkpoint.npz")
 TRAIN = ("python", "-m", "stages.train")
-EPOCHS = 60
+EPOCHS = 600  # more than ten kills leave time for
 
 
 def start(project: Project) -> subprocess.Popen[str]:
@@ -87,12 +87,10 @@ def test_killed_with_all_that_draws_random_numbers_it_ends_with_the_same_bytes(
 @pytest.mark.long
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(project: Project) -> None:
     signals = [signal.SIGKILL] * 6 + [signal.SIGTERM] * 2 + [signal.SIGINT] * 2
-    killed_again_and_again(project, signals)
+    killed_again_and_again(project, signals, EPOCHS)
 
 
-def killed_again_and_again(
-    project: Project, signals: list[signal.Signals], epochs: int = EPOCHS
-) -> None:
+def killed_again_and_again(project: Project, signals: list[signal.Signals], epochs: int) -> None:
     expected = uninterrupted(project, epochs)
     chance = random.Random(11)  # noqa: S311
     for number in signals:

@@ -155,10 +155,12 @@ def test_quickstart_killed_while_dvc_has_edits_set_aside(edited: Project) -> Non
 
 
 def do_as_told(project: Project) -> str:
-    """Removes the locks that our commands name as left of a kill; what they say."""
+    """Removes or restores what our commands name as left of a kill; what they say."""
     said = project.run(sys.executable, "-m", "tools.leftovers")
     for lock in re.findall(r"^(\S+) is (?:there|damaged): .* remove it$", said, re.MULTILINE):
         (project.folder / lock).unlink()
+    if "git checkout dvc.lock brings it back" in said:
+        project.git("checkout", "--quiet", "dvc.lock")
     return said
 
 
@@ -207,6 +209,16 @@ def kill_repro(
 def test_dvc_repro_killed_in_the_middle(project: Project, tmp_path: Path) -> None:
     begun = as_soon_as((project.folder / "data/partial-normalized").exists)
     kill_repro(project, tmp_path / "whole", iter([(begun, signal.SIGKILL, False)]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["", "schema: '2.0'\nstages:\n  download:\n    cmd: 'pyth"])
+def test_a_dvc_lock_that_a_kill_cut_short_is_named(project: Project, text: str) -> None:
+    (project.folder / "dvc.lock").write_text(text)
+    project.dvc("repro", fails=True)
+    assert "dvc.lock is damaged" in do_as_told(project)
+    assert do_as_told(project) == ""
+    assert project.git("status", "--porcelain") == ""
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """What a killed command of DVC leaves in the workspace, and what to do about it.
 
 While DVC begins an experiment, uncommitted edits are in git's stash and HEAD is detached. And it
-writes its locks in place, so that a kill may cut them short; it runs nothing then.
+writes its locks and dvc.lock in place, so that a kill may cut them short; it runs nothing then.
 """
 
 import json
@@ -11,11 +11,13 @@ from pathlib import Path
 import psutil
 
 from experiments.recipes import git
-from stages.edges.bad_input import explained, no_arguments, printable
+from stages.edges.bad_input import BadInput, explained, no_arguments, printable
+from stages.edges.parameters import read_yaml
 
 # Which process of DVC does what; the process takes itself out when it ends.
 LOCK = Path(".dvc/tmp/exps/rwlock")
 LOCKS = (Path(".dvc/tmp/rwlock"), LOCK)
+RECORD = Path("dvc.lock")
 
 
 def name_leftovers() -> None:
@@ -36,6 +38,9 @@ def leftovers() -> list[str]:
         for lock in LOCKS
         if is_cut_short(lock)
     ]
+    merging = git("ls-files", "--unmerged", "--", str(RECORD))
+    if RECORD.exists() and not merging and not is_record(RECORD):
+        lines.append(f"{RECORD} is damaged, as by a kill; git checkout {RECORD} brings it back")
     stash = git("for-each-ref", "--format=%(subject)", "refs/stash").strip()
     if stash.startswith("WIP on ") and (killed() or head_is_where_the_stash_was_made()):
         branch = printable(stash.removeprefix("WIP on ").split(":")[0])
@@ -55,6 +60,15 @@ def is_cut_short(lock: Path) -> bool:
     except ValueError:
         return True
     return False
+
+
+def is_record(path: Path) -> bool:
+    """Whether DVC would read a dvc.lock at all."""
+    try:
+        content = read_yaml(path)
+    except BadInput:
+        return False
+    return isinstance(content, dict) and "schema" in content
 
 
 def killed() -> bool:
