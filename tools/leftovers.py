@@ -10,14 +10,13 @@ from pathlib import Path
 
 import psutil
 
-from experiments.recipes import git
+from experiments.recipes import LOCK, git
 from stages.edges.bad_input import BadInput, explained, no_arguments, printable
 from stages.edges.parameters import read_yaml
 
 # Which process of DVC does what; the process takes itself out when it ends.
-LOCK = Path(".dvc/tmp/exps/rwlock")
-LOCKS = (Path(".dvc/tmp/rwlock"), LOCK)
-RECORD = Path("dvc.lock")
+EXPERIMENTS_LOCK = Path(".dvc/tmp/exps/rwlock")
+LOCKS = (Path(".dvc/tmp/rwlock"), EXPERIMENTS_LOCK)
 
 
 def name_leftovers() -> None:
@@ -38,9 +37,9 @@ def leftovers() -> list[str]:
         for lock in LOCKS
         if is_cut_short(lock)
     ]
-    merging = git("ls-files", "--unmerged", "--", str(RECORD))
-    if RECORD.exists() and not merging and not is_record(RECORD):
-        lines.append(f"{RECORD} is damaged, as by a kill; git checkout {RECORD} brings it back")
+    record = Path(LOCK)
+    if record.exists() and not is_record(record) and not git("ls-files", "--unmerged", LOCK):
+        lines.append(f"{LOCK} is damaged, as by a kill; git checkout {LOCK} brings it back")
     stash = git("for-each-ref", "--format=%(subject)", "refs/stash").strip()
     if stash.startswith("WIP on ") and (killed() or head_is_where_the_stash_was_made()):
         branch = printable(stash.removeprefix("WIP on ").split(":")[0])
@@ -74,7 +73,7 @@ def is_record(path: Path) -> bool:
 def killed() -> bool:
     """Whether a process of DVC has gone without taking itself out of DVC's lock."""
     try:
-        entries = json.loads(LOCK.read_text())["write"].values()
+        entries = json.loads(EXPERIMENTS_LOCK.read_text())["write"].values()
         return not all(psutil.pid_exists(entry["pid"]) for entry in entries)
     except (FileNotFoundError, ValueError, LookupError, AttributeError, TypeError):
         return False
