@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from stages.edges.bad_input import BadInput
-from stages.edges.parameters import NO_YAML, PARAMETERS, parse_yaml, read_yaml
+from stages.edges.parameters import NO_YAML, PARAMETERS, flat, parse_yaml, read_yaml
 
 PIPELINE = Path("dvc.yaml")
 LOCK = "dvc.lock"
@@ -97,15 +97,6 @@ def locked_stages(lock: str) -> dict[str, Any]:
 def locked_parameters(stage: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of params.yaml that a stage was run with, by name, such as train.seed."""
     return flat(stage.get("params", {}).get(str(PARAMETERS), {}))
-
-
-def flat(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters by name, such as train.seed, of parameters by section."""
-    return {
-        f"{section}.{key}": value
-        for section, keys in sections.items()
-        for key, value in keys.items()
-    }
 
 
 def locked_recipe(lock: str) -> str:

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import PARAMETERS, read_yaml, shown
+from stages.edges.parameters import PARAMETERS, flat, read_yaml, shown
 from stages.edges.replacing import replacing
 
 SCORES = Path("metrics/evaluate.json")
@@ -20,11 +20,7 @@ CARD = Path("docs/model-card.md")
 
 def main() -> None:
     # All sections, which the stages before have checked.
-    parameters = {
-        f"{section}.{key}": shown(value)
-        for section, keys in read_yaml(PARAMETERS).items()
-        for key, value in keys.items()
-    }
+    parameters = {name: shown(value) for name, value in flat(read_yaml(PARAMETERS)).items()}
     scores = json.loads(SCORES.read_text(encoding="utf-8"))
     with PREDICTIONS.open(encoding="utf-8", newline="") as file:
         images = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file))

@@ -16,7 +16,7 @@ from tests.project import TUTORIAL, set_parameters
 PROJECT = Path(__file__).parents[1]
 # What a stage looks like.
 FRAME = """
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
 from stages.edges.bad_input import BadInput, explained
 from stages.edges.replacing import replacing
 with explained():
@@ -126,6 +126,27 @@ def test_a_signal_ends_it_once_nothing_half_written_is_left(
         "output",
         "output/old",
     ]
+
+
+SWALLOWED = """
+from stages.edges.progress import Progress
+with Progress('training', 2, ' epochs') as progress:
+    try:
+        signal.raise_signal({number})
+        time.sleep(60)
+    except BaseException:
+        print('swallowed', flush=True)
+    {then}
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("then", ["progress.advance(1); print('went on')", "pass"])
+def test_a_signal_that_a_library_swallows_ends_the_work_all_the_same(
+    tmp_path: Path, number: signal.Signals, then: str
+) -> None:
+    result = run(script(SWALLOWED.format(number=int(number), then=then)), tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (-number, "swallowed\n", "")
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.recipes import flat
 from experiments.training import settings
 from stages.data.mirrors import make_mirrors_absolute
 from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import PARAMETERS, read_yaml
+from stages.edges.parameters import PARAMETERS, flat, read_yaml
 from tools.elsewhere import run, run_experiment, workspace_copy
 from tools.leftovers import name_leftovers
 from tools.parameters import checked, read_parameters

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 # Windows has no SIGHUP.
 ENDING = [number for number in signal.Signals if number.name in ("SIGTERM", "SIGHUP")]
+told_to_end: list[signal.Signals] = []  # which handlers have no other place for
 
 
 class BadInput(Exception):
@@ -15,7 +16,7 @@ class BadInput(Exception):
 
 
 class Terminated(BaseException):
-    """A signal to end has come; as an exception, so that what is half-written is cleared away."""
+    """SIGTERM or SIGHUP has come; as an exception, so that what is half-written is cleared away."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number)
@@ -32,11 +33,12 @@ def explained() -> Iterator[None]:
     """
     # Where the encoding lacks a character, such as the dash of an interval.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    for number in ENDING:
+    for number in (signal.SIGINT, *ENDING):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, terminate)
+            signal.signal(number, end)
     try:
         yield
+        end_if_told()
     except BadInput as problem:
         sys.exit("\n".join(map(printable, str(problem).split("\n"))))
     except OSError as problem:
@@ -63,8 +65,17 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
-def terminate(number: int, _: object) -> None:
-    raise Terminated(signal.Signals(number))
+def end(number: int, _: object) -> None:
+    """The handler of a signal to end."""
+    told_to_end.append(signal.Signals(number))
+    end_if_told()
+
+
+def end_if_told() -> None:
+    """Raises what a signal to end raises, if one has come: a library may have swallowed it."""
+    if told_to_end:
+        number = told_to_end[-1]
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
 
 def die_of(number: signal.Signals) -> None:

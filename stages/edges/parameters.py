@@ -4,6 +4,7 @@ What a section may hold is said by its schema, which lives with the stage or roo
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,6 +82,15 @@ def parse_yaml(text: str) -> Any:
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"at most {MOST_CHARACTERS:,} characters are read")
     return yaml.load(text, Loader)  # noqa: S506, it is a SafeLoader
+
+
+def flat(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by name, such as train.seed, of parameters by section."""
+    return {
+        f"{section}.{key}": value
+        for section, keys in sections.items()
+        for key, value in keys.items()
+    }
 
 
 class Loader(yaml.SafeLoader):

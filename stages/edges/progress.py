@@ -6,6 +6,8 @@ from typing import Self
 
 from tqdm import tqdm
 
+from stages.edges.bad_input import end_if_told
+
 
 class Progress:
     """Counts `total` units of work, and says how far it is and how long it will take.
@@ -46,7 +48,8 @@ class Progress:
         self.bar.close()
 
     def advance(self, units: int) -> None:
-        """Counts units of work that are done."""
+        """Counts units of work that are done; ends the work if a signal has told it to."""
+        end_if_told()
         self.bar.update(units)
 
     def step(self, text: str) -> None:
