@@ -2,19 +2,25 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
+from playwright.sync_api import Browser, sync_playwright
 
 from stages.data.datasets import embedded_mnist_5k
 from stages.data.scaling import Scaling
 from tests.project import STAGES, Once, Project, copy_of_project
 
 MODEL = "handwritten_digit.h5"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 # On a busy machine an example may take long.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
@@ -95,3 +101,14 @@ def trained_model(once: Once) -> Path:
         save_network(network, scaling, folder / MODEL)
 
     return once("trained-model", make) / MODEL
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    path = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if path is None:
+        pytest.skip("no browser here: install chromium to run this test")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()

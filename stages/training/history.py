@@ -13,7 +13,7 @@ import pandas as pd
 from stages.edges.bad_input import BadInput
 from stages.edges.replacing import remove, replacing
 
-SPLITS = ("train", "validation")
+PREFIXES = {"train": "", "validation": "val_"}  # of Keras's names
 METRICS = ("loss", "accuracy")
 
 
@@ -22,9 +22,9 @@ def history_in(folder: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
     """Writes the history of a training with DVCLive, while it runs.
 
     Yields a function that takes what Keras reports of the next epoch: loss, accuracy, val_loss and
-    val_accuracy. After each call the folder's files hold all epochs so far, and whoever reads them
-    meanwhile, or after a kill, finds each of them whole. Six digits are kept, so that noise in the
-    last bits makes no difference.
+    val_accuracy. After each call the folder's files hold all epochs so far, as curves, and the last
+    accuracies, as metrics; whoever reads them meanwhile, or after a kill, finds each of them whole.
+    Six digits are kept, so that noise in the last bits makes no difference.
 
     Args:
         folder: is replaced.
@@ -53,12 +53,15 @@ def history_in(folder: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
 
             def log(epoch: Mapping[str, float]) -> None:
                 for metric, points in curves.items():
-                    for split, prefix in zip(SPLITS, ("", "val_"), strict=True):
+                    for split, prefix in PREFIXES.items():
                         value = round(epoch[prefix + metric], 6)
-                        live.log_metric(f"{split}/{metric}", value, plot=False)
                         points.append({"step": live.step, "split": split, metric: value})
                     # One file for both splits, for DVC draws a panel for each file.
                     live.log_plot(metric, points, x="step", y=metric)
+                # Columns of DVC's tables, left of the error's, so no more than two.
+                for split, prefix in PREFIXES.items():
+                    accuracy = round(epoch[f"{prefix}accuracy"], 6)
+                    live.log_metric(f"{split}/accuracy", accuracy, plot=False)
                 live.make_summary()
                 for path in partial.rglob("*.*"):
                     with replacing(folder / path.relative_to(partial)) as copy:
