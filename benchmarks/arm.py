@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.processors import ROOT, table
+from stages.edges.bad_input import explained
 
 # ARM's first server processors, today's, and all that the emulator has, SVE included.
 EMULATED = ("cortex-a72", "neoverse-n1", "max")
@@ -100,4 +101,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        main()

@@ -6,6 +6,7 @@ The trainings are run in turn; the medians are of all epochs but each training's
 its program is compiled.
 """
 
+import argparse
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.training import BATCH_SIZE, HIDDEN_UNITS, train
+from stages.edges.bad_input import explained
 
 ROUNDS, EPOCHS = 3, 5
 IMAGES = 60_000
@@ -63,7 +65,9 @@ def usual(runs: list[list[float]]) -> float:
 
 
 def main() -> None:
-    if sys.argv[1:] == ["products"]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("alone", nargs="?", choices=["products"])
+    if parser.parse_args().alone:
         print(products_alone())
         return
     seconds = in_turn(WAYS, BATCH_SIZE)
@@ -94,4 +98,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        main()

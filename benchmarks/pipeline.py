@@ -17,6 +17,7 @@ from statistics import median
 from typing import NamedTuple
 
 from stages.data.mirrors import make_mirrors_absolute
+from stages.edges.bad_input import explained, no_arguments
 
 
 class Cost(NamedTuple):
@@ -80,4 +81,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        no_arguments(__doc__)
+        main()

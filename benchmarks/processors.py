@@ -21,6 +21,8 @@ from typing import Any
 
 import yaml
 
+from stages.edges.bad_input import explained
+
 ROOT = Path(__file__).parent.parent
 PARAMETERS = Path("params.yaml")
 MODEL = Path("models/handwritten_digit.h5")
@@ -137,4 +139,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        main()

@@ -19,7 +19,7 @@ from PIL import Image
 from app.digits import digits
 from app.grey import read_grey
 from stages.data.arrays import load_split
-from stages.edges.bad_input import BadInput, explained
+from stages.edges.bad_input import BadInput, explained, no_arguments
 from stages.edges.progress import Progress
 from stages.training.network import load_network
 from stages.training.prediction import predictor
@@ -87,4 +87,5 @@ def photographed(image: npt.NDArray[np.uint8], chance: np.random.Generator) -> b
 
 if __name__ == "__main__":
     with explained():
+        no_arguments(__doc__)
         sys.exit(main())

@@ -6,6 +6,7 @@ python -m benchmarks.seeds
 import numpy as np
 
 from benchmarks.training import train
+from stages.edges.bad_input import explained, no_arguments
 
 SEEDS = range(5)
 EPOCHS = 10
@@ -26,4 +27,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        no_arguments(__doc__)
+        main()

@@ -17,7 +17,7 @@ from benchmarks.training import BATCH_SIZE, compiled
 from stages.data.arrays import load_split
 from stages.data.scaling import Scaling
 from stages.data.splitting import held_out
-from stages.edges.bad_input import explained
+from stages.edges.bad_input import explained, no_arguments
 from stages.training.repeatable import keras
 
 RAW = Path("data/raw")
@@ -53,4 +53,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     with explained():
+        no_arguments(__doc__)
         main()

@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.data.arrays import load_split
+from stages.edges.bad_input import BadInput, explained
+
 NORMALIZED = Path("data/normalized")
 HIDDEN_UNITS = [512, 256, 128]
 BATCH_SIZE = 32
@@ -26,8 +29,10 @@ def train(how: str, epochs: int, seed: int, batch_size: int = BATCH_SIZE) -> dic
     options = {"--epochs": epochs, "--seed": seed, "--batch-size": batch_size}
     flat = [str(word) for pair in options.items() for word in pair]
     command = [sys.executable, "-m", "benchmarks.training", how, *flat]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, Any] = json.loads(output)
+    run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if run.returncode:
+        raise BadInput(f"{how}: the training has failed; what is above says why")
+    result: dict[str, Any] = json.loads(run.stdout)
     return result
 
 
@@ -89,18 +94,17 @@ def compiled(
     return network
 
 
-def load() -> dict[str, Any]:
-    return {path.stem: np.load(path, mmap_mode="c") for path in NORMALIZED.glob("*.npy")}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("how", choices=["plain", "compiled", "warped"])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     arguments = parser.parse_args()
-    data = load()
+    data: dict[str, Any] = {}
+    for split in ("train", "test"):
+        images, labels = load_split(NORMALIZED, split, "float32")  # (n, 28, 28), (n,)
+        data |= {f"x_{split}": images, f"y_{split}": labels}
 
     if arguments.how != "plain":
         import stages.training.repeatable  # noqa: F401, before Keras
@@ -128,4 +132,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        main()
