@@ -18,6 +18,8 @@ import psutil
 import waitress
 from flask import Flask, Response, abort, render_template, request
 from PIL import Image
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
 
 from app.answers import answer
 from app.digits import digits
@@ -36,6 +38,7 @@ THREADS = 8
 # Whoever opens a connection and says nothing loses it after so many seconds; until then it counts.
 SILENCE = 10
 CONNECTIONS = 500
+PACKET = 500  # bytes: the least that comes at a time where an upload is on its way
 # The browser itself refuses whatever would go elsewhere, and to show the page inside another.
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -117,6 +120,22 @@ def is_large(picture: bytes) -> bool:
         return False
 
 
+class Connection(HTTPChannel):  # type: ignore[misc]
+    """One to which a request that drips in byte by byte is silence, as none at all is."""
+
+    last_activity: float
+
+    def handle_read(self) -> None:
+        before, self.heard = self.last_activity, 0
+        super().handle_read()
+        if self.heard < PACKET:
+            self.last_activity = before
+
+    def received(self, data: bytes) -> Any:
+        self.heard = len(data)
+        return super().received(data)
+
+
 def where(host: str, port: int) -> str:
     """Says where the page is, and to whom."""
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
@@ -151,6 +170,7 @@ def main() -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we judge about them
     set_threads()
     app = page(*load_network(arguments.model), arguments.host)
+    TcpWSGIServer.channel_class = Connection
     try:
         server = waitress.create_server(
             app,

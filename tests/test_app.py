@@ -9,6 +9,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -263,6 +264,27 @@ def test_half_open_requests_keep_nobody_out(address: str) -> None:
         # And those who say no more are shown out.
         other.settimeout(60)
         assert other.recv(1) in (b"", b"H")  # H: of HTTP/1.1 400
+
+
+def test_those_who_drip_are_shown_out_too(address: str) -> None:
+    """More than may be connected at a time, each of which says a byte now and then."""
+    place = (urlsplit(address).hostname, urlsplit(address).port)
+    answered = threading.Event()
+
+    def drip(others: list[socket.socket]) -> None:
+        while not answered.wait(0.5):
+            for other in others:
+                with contextlib.suppress(OSError):
+                    other.send(b"G")
+
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor() as pool:
+        stack.callback(answered.set)
+        others = [
+            stack.enter_context(socket.create_connection(place, timeout=100)) for _ in range(600)
+        ]
+        pool.submit(drip, others)
+        assert json.loads(post(address, png(one())))["digits"]
+        answered.set()
 
 
 def test_a_second_person_is_answered_while_large_pictures_are_read(address: str) -> None:
