@@ -3,3 +3,9 @@
 How pictures are prepared, what is said of them, the command and the page. It knows the
 stages' rooms; none of them knows it.
 """
+
+import os
+from pathlib import Path
+
+# The pipeline's, whatever folder it is asked for in.
+MODEL = Path(os.path.relpath(Path(__file__).parents[1] / "models/handwritten_digit.h5"))

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from app import MODEL
 from app.answers import answer, caption, line
 from app.digits import Digit, digits
 from app.grey import UInt8, read_grey
 from stages.edges.bad_input import BadInput, explained, printable
 from stages.results.pictures import beside, save
 
-MODEL = Path("models/handwritten_digit.h5")
 # What a --show picture says it was made by, so that the next may replace it and nothing else.
 SHOWN = "python -m app.predict --show"
 THUMBNAIL = 300  # pixels of the longer side: all that is kept of a picture, and only for --show

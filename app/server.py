@@ -21,6 +21,7 @@ from PIL import Image
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 
+from app import MODEL
 from app.answers import answer
 from app.digits import digits
 from app.grey import read_grey
@@ -30,7 +31,6 @@ from stages.training.network import load_network
 from stages.training.prediction import predictor
 from stages.training.repeatable import set_threads
 
-MODEL = Path("models/handwritten_digit.h5")
 MAX_BYTES = 32_000_000  # a phone's photo has 2 to 15 million
 # Of pictures with more pixels one at a time is read: the largest take seconds and much memory.
 MODEST = 4_000_000

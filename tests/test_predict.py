@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image, ImageOps
 from app import answers as saying
 from app.digits import Digit
 from stages.data.datasets import embedded_mnist_5k
-from tests.project import ROOT
+from tests.project import ROOT, Project
 
 
 def predict(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -141,6 +142,15 @@ def test_a_missing_model_names_what_makes_it(tmp_path: Path) -> None:
 
     assert result.returncode == 1
     assert result.stderr == f"{tmp_path / 'no.h5'} is missing; dvc repro makes it\n"
+
+
+def test_from_another_folder_the_model_is_the_projects(
+    reproduced: Project, pictures: tuple[Path, list[int]]
+) -> None:
+    folder, _ = pictures
+    here = {"PYTHONPATH": str(reproduced.folder)}
+    said = Project(folder).run("python", "-m", "app.predict", "0.png", environment=here)
+    assert re.match(r"0\.png: \d", said)
 
 
 def test_a_name_reaches_no_terminal_raw(tmp_path: Path) -> None:
