@@ -1,6 +1,7 @@
 """A page on this machine that reads a digit while it is drawn, or from a picture."""
 
 import argparse
+import errno
 import io
 import ipaddress
 import logging
@@ -26,7 +27,7 @@ from app.answers import answer
 from app.digits import digits
 from app.grey import read_grey
 from stages.data.arrays import SIDE
-from stages.edges.bad_input import BadInput, explained, printable
+from stages.edges.bad_input import ENDING, BadInput, explained, printable
 from stages.training.network import load_network
 from stages.training.prediction import predictor
 from stages.training.repeatable import set_threads
@@ -126,9 +127,9 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     last_activity: float
 
     def handle_read(self) -> None:
-        before, self.heard = self.last_activity, 0
+        begun, before, self.heard = self.request is not None, self.last_activity, 0
         super().handle_read()
-        if self.heard < PACKET:
+        if begun and self.heard < PACKET:
             self.last_activity = before
 
     def received(self, data: bytes) -> Any:
@@ -142,13 +143,21 @@ def where(host: str, port: int) -> str:
     if host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback):
         return f"Draw at {address} (Ctrl-C ends it; make app HOST=0.0.0.0 lets a phone in)"
     if is_address(host) and ipaddress.ip_address(host).is_unspecified:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         own = [
-            each.address
+            ipaddress.ip_address(each.address)
             for addresses in psutil.net_if_addrs().values()
             for each in addresses
-            if each.family is socket.AF_INET and not ipaddress.ip_address(each.address).is_loopback
+            if each.family is family
         ]
-        address = " or ".join(f"http://{each}:{port}/" for each in own) or address
+        address = (
+            " or ".join(
+                f"http://{f'[{each}]' if each.version == 6 else each}:{port}/"
+                for each in own
+                if not (each.is_loopback or each.is_link_local)
+            )
+            or address
+        )
     return f"Draw at {address} (Ctrl-C ends it). Whoever reaches this machine can use the page."
 
 
@@ -163,8 +172,10 @@ def main() -> None:
     if not 0 < arguments.port < 2**16:
         raise BadInput(f"port {arguments.port}: it must be a whole number from 1 to 65535")
 
-    # Nothing is half-written here, and waitress would swallow what `explained` raises for it.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Nothing is half-written here, and waitress would swallow what `explained` raises for them.
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     # While somebody draws, questions queue as a matter of course.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we judge about them
@@ -188,7 +199,9 @@ def main() -> None:
     except (OSError, OverflowError, ValueError) as problem:
         place = f"{arguments.host}, port {arguments.port}"
         reason = getattr(problem, "strerror", None) or problem
-        raise BadInput(f"{place}: {reason}; make app PORT=8001 takes another port") from None
+        taken = getattr(problem, "errno", None) in (errno.EADDRINUSE, errno.EACCES)
+        more = "; make app PORT=8001 takes another port" if taken else ""
+        raise BadInput(f"{place}: {reason}{more}") from None
     print(printable(where(arguments.host, arguments.port)), flush=True)
     server.run()
 

@@ -1,1 +1,1 @@
-"""What measured the figures in README.md and docs/: each prints a table. None is a timed test."""
+"""What measured the figures in README.md and docs/, and holds some of them to a goal. No tests."""

@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.processors import ROOT, table
-from stages.edges.bad_input import explained
+from stages.edges.bad_input import BadInput, explained
+from stages.edges.replacing import replacing
 
 # ARM's first server processors, today's, and all that the emulator has, SVE included.
 EMULATED = ("cortex-a72", "neoverse-n1", "max")
@@ -47,8 +48,9 @@ def unpack_debian(folder: Path) -> None:
     ]
     subprocess.run([*apt, "update"], check=True, stdout=sys.stderr)
     subprocess.run([*apt, "download", *DEBIAN], check=True, cwd=debs, stdout=sys.stderr)
-    for deb in debs.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", deb, folder / "root"], check=True)
+    with replacing(folder / "root") as root:
+        for deb in debs.glob("*.deb"):
+            subprocess.run(["dpkg", "-x", deb, root], check=True)
 
 
 def install_wheels(folder: Path) -> None:
@@ -61,19 +63,20 @@ def install_wheels(folder: Path) -> None:
     # Others are for other systems.
     pins = [f"{name}=={here[name]}" for name in pinned if name in here and name not in COPIED]
     platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
-            *(f"--target={folder / 'site'}", "--only-binary=:all:", "--python-version=3.11"),
-            *platforms,
-            *pins,
-        ],
-        check=True,
-        stdout=sys.stderr,
-    )
-    for package in COPIED.values():
-        (source,) = (path for path in map(Path, sys.path) if (path / package).is_dir())
-        shutil.copytree(source / package, folder / "site" / package)
+    with replacing(folder / "site") as site:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
+                *(f"--target={site}", "--only-binary=:all:", "--python-version=3.11"),
+                *platforms,
+                *pins,
+            ],
+            check=True,
+            stdout=sys.stderr,
+        )
+        for package in COPIED.values():
+            (source,) = (path for path in map(Path, sys.path) if (path / package).is_dir())
+            shutil.copytree(source / package, site / package)
 
 
 def emulated(folder: Path, processor: str) -> list[str]:
@@ -92,10 +95,15 @@ def main() -> None:
         if not shutil.which(tool):
             sys.exit(f"{tool} is missing; this is for Debian, with its package qemu-user")
     folder = arguments.folder.absolute()
-    if not (folder / "root").exists():
-        unpack_debian(folder)
-    if not (folder / "site").exists():
-        install_wheels(folder)
+    if sys.version_info[:2] != (3, 11):
+        sys.exit("This is for Python 3.11, whose wheels it fetches")
+    try:
+        if not (folder / "root").exists():
+            unpack_debian(folder)
+        if not (folder / "site").exists():
+            install_wheels(folder)
+    except subprocess.CalledProcessError as problem:
+        raise BadInput(f"{problem.cmd[0]} has failed; what is above says why") from None
     ways = {"this one": [sys.executable]}
     raise SystemExit(table(ways | {name: emulated(folder, name) for name in arguments.processors}))
 

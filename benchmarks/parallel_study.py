@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=longest, help=f"the study's: {longest}")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4], help="at a time; 1 2 4")
     options = parser.parse_args()
+    if min(options.jobs) < 1 or len(set(options.jobs)) < len(options.jobs):
+        parser.error("--jobs must be different numbers from 1")
     os.environ.pop("RAY_ADDRESS", None)
     make_mirrors_absolute()
     runs: dict[str, Run] = {}

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from experiments.recipes import git
 from stages.data.mirrors import make_mirrors_absolute
 from stages.edges.bad_input import explained, no_arguments
 
@@ -41,7 +42,7 @@ def main() -> None:
     make_mirrors_absolute()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "clone"
-        subprocess.run(["git", "clone", "--quiet", ".", folder], check=True)
+        git("clone", "--quiet", ".", str(folder))
 
         def repro(*targets: str) -> Cost:
             shutil.rmtree(folder / ".dvc/cache", ignore_errors=True)

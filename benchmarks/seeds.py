@@ -17,10 +17,12 @@ def main() -> None:
         how: np.array([train(how, EPOCHS, seed)["test_error"] for seed in SEEDS])
         for how in ("plain", "compiled")
     }
-    print(f"| test error, %, after {EPOCHS} epochs | seeds {SEEDS[0]} to {SEEDS[-1]} | mean |")
+    seeds = f"seeds {SEEDS[0]} to {SEEDS[-1]}"
+    print(f"| test error, %, after {EPOCHS} epochs | {seeds} | mean ± standard error |")
     print("| --- | --- | ---: |")
     for how, values in errors.items():
-        print(f"| {how} | {', '.join(f'{value:.2f}' for value in values)} | {values.mean():.2f} |")
+        mean = f"{values.mean():.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
+        print(f"| {how} | {', '.join(f'{value:.2f}' for value in values)} | {mean} |")
     difference = errors["compiled"].mean() - errors["plain"].mean()
     error = np.sqrt(sum(values.var(ddof=1) / len(values) for values in errors.values()))
     print(f"\nDifference {difference:+.2f}, its standard error {error:.2f}")

@@ -101,6 +101,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     arguments = parser.parse_args()
+    if min(arguments.epochs, arguments.batch_size) < 1 or not 0 <= arguments.seed < 2**32:
+        parser.error("epochs and batch size go from 1, the seed from 0 to 4294967295")
     data: dict[str, Any] = {}
     for split in ("train", "test"):
         images, labels = load_split(NORMALIZED, split, "float32")  # (n, 28, 28), (n,)

@@ -3,13 +3,12 @@
 Its download is replaced by the local data/raw, which is to its advantage.
 """
 
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 
-folder = Path(sys.argv[1] if sys.argv[1:] else "data/raw")
+folder = Path("data/raw")
 x_train, y_train, x_test, y_test = (
     np.load(folder / f"{name}.npy") for name in ("x_train", "y_train", "x_test", "y_test")
 )

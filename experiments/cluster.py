@@ -62,7 +62,7 @@ def sent_to_nodes(snapshot: Snapshot) -> OnNodes:
         ray.put(snapshot),
         pinned(REQUIREMENTS.read_text(encoding="utf-8")),
         # Ray gives each training a processor; with one thread it would have other bits.
-        {THREADS: os.environ.get(THREADS, str(FEWEST))},
+        {THREADS: os.environ.get(THREADS) or str(FEWEST)},
     )
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not nodes:
@@ -211,7 +211,7 @@ def connected(address: str) -> Iterator[None]:
         raise BadInput(f"{ADDRESS} is {address!r:.80}; it must be HOST:PORT, such as head:6379")
     try:
         socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
-    except (OSError, OverflowError) as problem:
+    except (OSError, OverflowError, UnicodeError) as problem:
         raise BadInput(f"{ADDRESS}: nobody answers at {address} ({problem})") from None
     handler = signal.getsignal(signal.SIGTERM)
     with quietly():
@@ -241,7 +241,11 @@ def interruptible() -> Iterator[None]:
         signals.append(signal.Signals(number))
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in ENDING}  # Ray's for SIGTERM
+    before = {
+        number: signal.signal(number, interrupt)  # in place of Ray's for SIGTERM
+        for number in ENDING
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
+    }
     try:
         yield
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -63,7 +64,10 @@ def agreement(name: str) -> str:
     if name != WORKSPACE:
         return "is not checked, as only the workspace's can be (`dvc status`)"
     status = subprocess.run(
-        ["dvc", "status", "--json"], check=False, capture_output=True, text=True
+        [sys.executable, "-m", "dvc", "status", "--json"],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     if status.returncode:
         return "cannot be checked: `dvc status` fails"

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from stages.edges.bad_input import BadInput
-from stages.edges.parameters import NO_YAML, PARAMETERS, flat, parse_yaml, read_yaml
+from stages.edges.parameters import NO_YAML, PARAMETERS, flat, one_line, parse_yaml, read_yaml
 
 PIPELINE = Path("dvc.yaml")
 LOCK = "dvc.lock"
@@ -44,7 +44,7 @@ class Ingredients(NamedTuple):
 
 def ingredients() -> Ingredients:
     """Those of the workspace as it is now."""
-    stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
+    stages = stages_in(Path())
     made = {
         path
         for stage in stages.values()
@@ -63,6 +63,29 @@ def ingredients() -> Ingredients:
         },
         flat(read_yaml(PARAMETERS)),
     )
+
+
+def stages_in(folder: Path) -> dict[str, Any]:
+    """The stages of a folder's dvc.yaml, by name.
+
+    Raises:
+        BadInput: it has none.
+    """
+    path = folder / PIPELINE
+    try:
+        stages: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+        if not all(isinstance(stage, dict) for stage in stages.values()):
+            raise TypeError("a stage must be a section")
+    except (TypeError, *NO_YAML) as problem:
+        raise BadInput(f"{path} is no pipeline of DVC: {one_line(str(problem))}") from None
+    return stages
+
+
+def new_code(folder: Path) -> list[str]:
+    """The files of a working tree that git does not know yet, where a stage depends on them."""
+    code = {path for stage in stages_in(folder).values() for path in stage.get("deps", [])}
+    options = ("-z", "--others", "--exclude-standard")
+    return git("-C", str(folder), "ls-files", *options, "--", *sorted(code)).split("\0")[:-1]
 
 
 def recipe(changes: Mapping[str, Any], made_of: Ingredients) -> str:

@@ -103,6 +103,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.jobs is not None and options.jobs < 1:
         parser.error("--jobs must be at least 1")
+    if options.on == "test" and options.validation is not None:
+        parser.error("--validation holds images out to compare on, which --on test does not use")
     return options
 
 

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
-from experiments.recipes import PIPELINE, git
+from experiments.recipes import git, new_code
 from experiments.scratch import Failed, Scratch
 from experiments.training import DATA, Place, Snapshot, check_out, settings
 from stages.data.mirrors import make_mirrors_absolute
@@ -66,15 +64,13 @@ def uncommitted(workspace: Path) -> bytes:
     what is trained.
     """
     at = ("-C", str(workspace))
-    stages = yaml.safe_load((workspace / PIPELINE).read_text(encoding="utf-8"))["stages"]
-    code = {path for stage in stages.values() for path in stage.get("deps", [])}
-    new = git(*at, "ls-files", "-z", "--others", "--exclude-standard", "--", *sorted(code))
+    new = new_code(workspace)
     with tempfile.TemporaryDirectory() as folder:
         # A copy of git's index, in which the new files are announced.
         index = Path(folder) / "index"
         shutil.copy(workspace / git(*at, "rev-parse", "--git-path", "index").strip(), index)
         if new:
-            git(*at, "add", "--intent-to-add", "--", *new.rstrip("\0").split("\0"), index=index)
+            git(*at, "add", "--intent-to-add", "--", *new, index=index)
         patch = Path(folder) / "patch"
         # The plumbing, which no setting of this user changes.
         git(

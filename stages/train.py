@@ -70,7 +70,7 @@ def main() -> None:
             epochs=epochs,
             validation_data=one_batch(x_watched, y_watched),
             callbacks=[
-                StopAtDivergence(),
+                StopAtDivergence(train.learning_rate),
                 saving,
                 WriteHistory(log),
                 ShowProgress(progress, epochs),

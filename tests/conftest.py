@@ -57,8 +57,10 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
     def make_once(name: str, make: Callable[[Path], None]) -> Path:
         with FileLock(shared / f"{name}.lock"):
             if not (shared / name).exists():
-                make(shared / f"{name}-in-the-making")
-                (shared / f"{name}-in-the-making").rename(shared / name)
+                partial = shared / f"{name}-in-the-making"
+                shutil.rmtree(partial, ignore_errors=True)  # where another has failed to
+                make(partial)
+                partial.rename(shared / name)
         return shared / name
 
     return make_once

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 from playwright.sync_api import Browser, Page, expect
 
-from app.server import where
+from app.server import SILENCE, where
 from tests.project import ROOT
 
 
@@ -266,6 +267,22 @@ def test_half_open_requests_keep_nobody_out(address: str) -> None:
         assert other.recv(1) in (b"", b"H")  # H: of HTTP/1.1 400
 
 
+def test_whoever_pauses_on_a_connection_is_answered(address: str) -> None:
+    place = urlsplit(address)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=100)
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    time.sleep(0.8 * SILENCE)
+    picture = png(one())
+    connection.putrequest("POST", "/digit")
+    connection.putheader("Content-Length", str(len(picture)))
+    connection.endheaders()
+    time.sleep(0.4 * SILENCE)  # in all more than SILENCE since the first answer
+    connection.send(picture)
+    assert json.load(connection.getresponse())["digits"]
+    connection.close()
+
+
 def test_those_who_drip_are_shown_out_too(address: str) -> None:
     """More than may be connected at a time, each of which says a byte now and then."""
     place = (urlsplit(address).hostname, urlsplit(address).port)
@@ -310,6 +327,7 @@ def test_a_picture_of_megabytes_touches_no_disk(address: str) -> None:
         ("127.0.0.1", r"Draw at http://127.0.0.1:80/ .*make app HOST=0.0.0.0 lets a phone in\)"),
         ("::1", r"Draw at http://\[::1\]:80/ .*make app HOST=0.0.0.0 lets a phone in\)"),
         ("0.0.0.0", r"Draw at http://.*:80/ .* Whoever reaches this machine can use the page."),  # noqa: S104
+        ("::", r"Draw at http://\[.*\]:80/ .* Whoever reaches this machine can use the page."),
         ("192.0.2.1", r"Draw at http://192.0.2.1:80/ .* Whoever reaches .*"),
         ("box", r"Draw at http://box:80/ .* Whoever reaches .*"),
     ],

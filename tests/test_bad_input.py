@@ -270,3 +270,12 @@ def test_after_nohup_a_hang_up_ends_nothing(tmp_path: Path) -> None:
     body = "import signal\nsignal.raise_signal(signal.SIGHUP)\nprint('goes on')"
     result = run(["nohup", *script(body)], tmp_path)
     assert (result.returncode, result.stdout) == (0, "goes on\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_said_before_a_signal_is_not_lost(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    result = run(script(f"print('said')\nsignal.raise_signal({int(number)})"), tmp_path)
+    assert (result.returncode, result.stdout) == (-number, "said\n")

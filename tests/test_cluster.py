@@ -357,3 +357,18 @@ def test_a_study_on_two_nodes_survives_what_can_go_wrong(
     assert "Is your cache up to date?" in project.dvc("exp", "apply", experiments[1], fails=True)
     project.dvc("pull")
     assert "up to date" in project.dvc("status")
+
+
+def test_after_nohup_a_hang_up_ends_no_study(tmp_path: Path) -> None:
+    code = """
+import signal
+from experiments.cluster import interruptible
+from stages.edges.bad_input import explained
+with explained(), interruptible():
+    signal.raise_signal(signal.SIGHUP)
+    print("goes on")
+"""
+    said = Project(tmp_path).run(
+        *("nohup", sys.executable, "-c", code), environment={"PYTHONPATH": str(ROOT)}
+    )
+    assert said.splitlines()[-1] == "goes on"

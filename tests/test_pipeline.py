@@ -93,3 +93,10 @@ def test_a_queue_of_experiments_run_by_two_workers(project: Project) -> None:
     assert len(scores) == 2
     assert len({score["baseline_error"] for score in scores}) == 1
     assert len({score["baseline_error_high"] for score in scores}) == 2
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_stops_with_advice_that_would_do(project: Project) -> None:
+    project.set({"train": {"learning_rate": 1e30, "schedule": "cosine", "epochs": 1}})
+    said = project.run("python", "-m", "stages.train", fails=True).splitlines()[-1]
+    assert "so training stops; try a train.learning_rate below 1e+30" in said

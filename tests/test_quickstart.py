@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from stages.training.threads import THREADS
 from tests.project import Project, activated
 
+SCORES = "stages/results/scores.py"
 QUICKSTART = (sys.executable, "-m", "tools.quickstart")
 
 
@@ -20,6 +22,10 @@ def test_in_a_shallow_clone_beside_edits_and_without_hints(
     clone.dvc("cache", "dir", "--local", str(project.folder / ".dvc/cache"))
     clone.set({"evaluate": {"worst": 9}})
     (clone.folder / "docs/app.png").unlink()
+    # New code that a stage depends on is part of what is run.
+    (clone.folder / "stages/results/again.py").write_text((clone.folder / SCORES).read_text())
+    evaluate = clone.folder / "stages/evaluate.py"
+    evaluate.write_text(evaluate.read_text().replace("results.scores", "results.again"))
     before = clone.git("status", "--porcelain")
     # As on a machine where git has not been told who one is.
     known = [name for name in activated() if name.startswith(("GIT_AUTHOR", "GIT_COMMITTER"))]
@@ -43,3 +49,8 @@ def test_bad_parameters_are_told_before_any_work(project: Project) -> None:
     project.set({"train": {"epochs": -3}})
     output = project.run(*QUICKSTART, fails=True)
     assert output == "params.yaml: train.epochs is -3; it must be a whole number from 1 to 100000\n"
+
+
+def test_a_wrong_number_of_threads_is_told_before_any_work(project: Project) -> None:
+    output = project.run(*QUICKSTART, fails=True, environment={THREADS: "some"})
+    assert output == f"{THREADS} is 'some'; it must be a whole number from 1 to 1024\n"

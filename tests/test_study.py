@@ -284,3 +284,12 @@ def test_killed_and_interrupted_a_study_goes_on(project: Project, tmp_path: Path
     assert "Another study is running in this folder; this one waits" in log.read_text()
     assert log.read_text().count("Trainings: 1 of 1 are there, 0 to train") == 1
     assert len(pd.read_csv(project.folder / OTHER_REPORTS / "study.csv")) == 2
+
+
+def test_what_would_be_ignored_or_cannot_be_read_is_a_line(project: Project) -> None:
+    refused = study(project, "--on", "test", "--validation", "500", fails=True)
+    assert refused.splitlines()[-1].endswith("which --on test does not use")
+    with (project.folder / "dvc.yaml").open("a") as file:
+        file.write("<<<<<<< HEAD\n")
+    (line,) = study(project, "--seeds", "1", fails=True).splitlines()
+    assert line.startswith("dvc.yaml is no pipeline of DVC: ")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from experiments.recipes import git
+from experiments.recipes import git, new_code
 from stages.edges.bad_input import BadInput, Terminated
 
 # DVC keeps its own temporary folders here; git ignores it.
@@ -22,7 +22,7 @@ SECONDS_TO_END = 10
 
 @contextmanager
 def workspace_copy(purpose: str) -> Iterator[Path]:
-    """Yields a clone with the workspace's uncommitted edits, which shares DVC's cache.
+    """Yields a clone with the workspace's uncommitted edits and new code; it shares DVC's cache.
 
     DVC sets such edits aside for a moment when it begins an experiment, and where it is killed
     then they are gone from the folder that it runs in. Here that folder is nobody's.
@@ -43,7 +43,7 @@ def workspace_copy(purpose: str) -> Iterator[Path]:
             cache = repo.cache.local.path
     except DvcException as problem:
         raise BadInput(f"{purpose}: {problem}") from None
-    tracked = [Path(name) for name in git("ls-files", "-z").split("\0") if name]
+    tracked = [name for name in git("ls-files", "-z").split("\0") if name]
 
     TEMPORARY.mkdir(exist_ok=True)
     with (TEMPORARY / f"{purpose}.lock").open("w") as lock:
@@ -61,7 +61,7 @@ def workspace_copy(purpose: str) -> Iterator[Path]:
         ) as temporary:
             clone = Path(temporary).resolve() / "clone"
             git("clone", "--quiet", "--no-checkout", ".", str(clone))
-            for name in tracked:
+            for name in map(Path, [*tracked, *new_code(Path())]):
                 if name.is_file() or name.is_symlink():  # not where it was removed
                     (clone / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(name, clone / name, follow_symlinks=False)

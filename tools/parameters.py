@@ -1,9 +1,12 @@
 """Checks all of params.yaml: every section, what the data bounds, and that nothing else is there.
 
+And TRAINING_THREADS, the one setting of the environment that a stage may refuse.
+
 `make` asks this before it runs the pipeline, since DVC removes the outputs of a changed stage
 before it runs the stage, and each stage checks its own sections alone. No TensorFlow.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from stages.edges.parameters import (
 from stages.normalize import Normalize
 from stages.results.parameters import Evaluate
 from stages.training.parameters import Model, Train, Warp
+from stages.training.threads import threads
 
 SECTIONS = {
     section_name(schema): schema for schema in (Download, Normalize, Model, Train, Warp, Evaluate)
@@ -32,8 +36,9 @@ def read_parameters(path: Path = PARAMETERS) -> dict[str, Any]:
     """Reads all of params.yaml: the sections by name.
 
     Raises:
-        BadInput: with a line for each fault.
+        BadInput: with a line for each fault, or TRAINING_THREADS is no number of threads.
     """
+    threads(os.environ)
     return checked(read_yaml(path), path)
 
 

@@ -18,7 +18,6 @@ SETTINGS = Path("reader.yaml")
 
 def main() -> None:
     make_mirrors_absolute()
-    read_parameters()
     changes = settings(flat(read_settings()))
     name_leftovers()
     with workspace_copy(NAME) as clone:
@@ -49,6 +48,7 @@ def read_sections() -> dict[str, Any]:
     Raises:
         BadInput: with a line for each fault.
     """
+    read_parameters()
     parameters, changes = read_yaml(PARAMETERS), read_yaml(SETTINGS)
     if isinstance(changes, dict):
         changes = parameters | {

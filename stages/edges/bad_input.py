@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # Windows has no SIGHUP.
 ENDING = [number for number in signal.Signals if number.name in ("SIGTERM", "SIGHUP")]
@@ -80,5 +80,7 @@ def end_if_told() -> None:
 
 def die_of(number: signal.Signals) -> None:
     """Ends the process by a signal, so that whoever started it sees that."""
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        sys.stdout.flush()
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)

@@ -15,13 +15,17 @@ from stages.training.repeatable import keras
 class StopAtDivergence(keras.callbacks.Callback):  # type: ignore[misc]
     """Raises BadInput as soon as a loss is no finite number. The first of the callbacks."""
 
+    def __init__(self, learning_rate: float) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate  # at the first step; a schedule may have it fall to 0
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         for name in ("loss", "val_loss"):
             if not math.isfinite(logs[name]):
-                rate = float(self.model.optimizer.learning_rate)
                 raise BadInput(
                     f"train: {name} is {logs[name]} after epoch {epoch + 1}, so training stops; "
-                    f"try a train.learning_rate below {rate:g}, or normalize.scaling standard"
+                    f"try a train.learning_rate below {self.learning_rate:g}, "
+                    "or normalize.scaling standard"
                 )
 
 
