@@ -27,7 +27,7 @@ from app.answers import answer
 from app.digits import digits
 from app.grey import read_grey
 from stages.data.arrays import SIDE
-from stages.edges.bad_input import ENDING, BadInput, explained, printable
+from stages.edges.bad_input import ENDING, BadInput, explained, heeded, printable
 from stages.training.network import load_network
 from stages.training.prediction import predictor
 from stages.training.repeatable import set_threads
@@ -139,7 +139,11 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
 def where(host: str, port: int) -> str:
     """Says where the page is, and to whom."""
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+    def url(host: str) -> str:
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+    address = url(host)
     if host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback):
         return f"Draw at {address} (Ctrl-C ends it; make app HOST=0.0.0.0 lets a phone in)"
     if is_address(host) and ipaddress.ip_address(host).is_unspecified:
@@ -150,14 +154,8 @@ def where(host: str, port: int) -> str:
             for each in addresses
             if each.family is family
         ]
-        address = (
-            " or ".join(
-                f"http://{f'[{each}]' if each.version == 6 else each}:{port}/"
-                for each in own
-                if not (each.is_loopback or each.is_link_local)
-            )
-            or address
-        )
+        reachable = [each for each in own if not (each.is_loopback or each.is_link_local)]
+        address = " or ".join(url(str(each)) for each in reachable) or address
     return f"Draw at {address} (Ctrl-C ends it). Whoever reaches this machine can use the page."
 
 
@@ -173,9 +171,8 @@ def main() -> None:
         raise BadInput(f"port {arguments.port}: it must be a whole number from 1 to 65535")
 
     # Nothing is half-written here, and waitress would swallow what `explained` raises for them.
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    for number in heeded(ENDING):
+        signal.signal(number, signal.SIG_DFL)
     # While somebody draws, questions queue as a matter of course.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we judge about them

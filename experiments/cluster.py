@@ -30,7 +30,7 @@ from experiments import scratch, training
 from experiments.scratch import Failed
 from experiments.training import Place, Snapshot, fetch, train
 from experiments.workspace import configuration
-from stages.edges.bad_input import ENDING, BadInput, Terminated
+from stages.edges.bad_input import ENDING, BadInput, Terminated, heeded
 from stages.training.threads import FEWEST, THREADS
 
 ADDRESS = "RAY_ADDRESS"
@@ -241,11 +241,8 @@ def interruptible() -> Iterator[None]:
         signals.append(signal.Signals(number))
         raise KeyboardInterrupt
 
-    before = {
-        number: signal.signal(number, interrupt)  # in place of Ray's for SIGTERM
-        for number in ENDING
-        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
-    }
+    # In place of Ray's for SIGTERM.
+    before = {number: signal.signal(number, interrupt) for number in heeded(ENDING)}
     try:
         yield
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.training import settings
 from stages.data.mirrors import make_mirrors_absolute
 from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import PARAMETERS, flat, read_yaml
+from stages.edges.parameters import flat, read_yaml
 from tools.elsewhere import run, run_experiment, workspace_copy
 from tools.leftovers import name_leftovers
 from tools.parameters import checked, read_parameters
@@ -48,8 +48,8 @@ def read_sections() -> dict[str, Any]:
     Raises:
         BadInput: with a line for each fault.
     """
-    read_parameters()
-    parameters, changes = read_yaml(PARAMETERS), read_yaml(SETTINGS)
+    parameters = {name: section.model_dump() for name, section in read_parameters().items()}
+    changes = read_yaml(SETTINGS)
     if isinstance(changes, dict):
         changes = parameters | {
             section: parameters.get(section, {}) | keys if isinstance(keys, dict) else keys

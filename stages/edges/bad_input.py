@@ -3,7 +3,7 @@
 import argparse
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 # Windows has no SIGHUP.
@@ -33,9 +33,8 @@ def explained() -> Iterator[None]:
     """
     # Where the encoding lacks a character, such as the dash of an interval.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    for number in (signal.SIGINT, *ENDING):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, end)
+    for number in heeded((signal.SIGINT, *ENDING)):
+        signal.signal(number, end)
     try:
         yield
         end_if_told()
@@ -63,6 +62,11 @@ def printable(text: str) -> str:
     A file's name, a key of a YAML file, or what a server has answered may hold such characters.
     """
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Those of some signals that whoever started this process lets reach it: nohup bars SIGHUP."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def end(number: int, _: object) -> None:
