@@ -8,9 +8,11 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from app.frames import framed
 from app.ink import Ink, amount, around, at_border, ink
 from app.mnist_form import BOX, UInt8, fitted, mnist_image, stroke
-from app.sheets import WRITING, Box, is_sheet, sheets, within
+from app.regions import WRITING, Box, within
+from app.sheets import SOLID, against_page, sheet, sheets
 from stages.edges.bad_input import BadInput
 
 # Of the height of the higher of two pieces: a lower one is a part of its digit, as a dash is.
@@ -72,29 +74,32 @@ def digits(grey: UInt8) -> list[Digit]:
     try:
         found = ink(grey)
         result = read(found)
-        if not is_strange(found):
+        if not is_strange(found, grey):
             return result
     except BadInput as problem:
         # Not the exception: it would hold this frame, which would hold it, with the whole picture.
         result, reason = [], str(problem)
     inside: list[Digit] = []
-    for sheet in sheets(grey):
+    for part in sheets(grey):
         with contextlib.suppress(BadInput):
-            inside += [digit.moved(sheet.left, sheet.top) for digit in digits(sheet.grey)]
+            inside += [digit.moved(part.left, part.top) for digit in digits(part.grey)]
     if not (inside or result):
         raise BadInput(reason)
     return sorted(inside or result, key=lambda digit: digit.box[0] + digit.box[2])
 
 
-def is_strange(found: Ink) -> bool:
-    """Whether a piece of ink may be none: it touches the border, or is or encloses a sheet."""
+def is_strange(found: Ink, grey: UInt8) -> bool:
+    """Whether ink may be none: it touches the border, is most of it, or is or encloses a sheet."""
     pieces, boxes = found.pieces, found.boxes
-    if at_border(pieces):
+    inked = np.count_nonzero(pieces)
+    if at_border(pieces) or inked > SOLID * pieces.size:
         return True
-    most = np.count_nonzero(pieces) / 2
+    contrast = against_page(grey)
     for number, box in enumerate(boxes, 1):
         piece = pieces[box] == number
-        if piece.sum() > most and is_sheet(piece, pieces.size):
+        if piece.sum() > inked / 2 and (
+            sheet(piece, box, contrast) is not None or framed(piece, pieces[box] > 0, box)
+        ):
             return True
         inner = [each for each in boxes if each != box and within(each, box)]
         if any(length(rows) > WRITING * length(box[0]) for rows, _ in inner):

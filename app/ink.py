@@ -6,14 +6,15 @@ BLUR, FLAT and FAINT were chosen among four settings each by what benchmarks.own
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from app.mnist_form import BOX, Floats, UInt8, resized
-from app.sheets import Box, otsu
+from app.regions import Box, border
+from app.sheets import otsu
 from stages.edges.bad_input import BadInput
 
 # Of the frame's longer side: the cells in which the paper is seen, in a window wider than a
@@ -149,11 +150,6 @@ def sure_pieces(smooth: Floats) -> Pieces:
 def at_border(pieces: Pieces) -> list[int]:
     """The numbers of the pieces that touch the border of the picture."""
     return [int(number) for number in np.unique(border(pieces)) if number]
-
-
-def border(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The outermost values of an array of shape (h, w)."""
-    return np.concatenate([values[0], values[-1], values[1:-1, 0], values[1:-1, -1]])
 
 
 def around(boxes: Sequence[Box]) -> Box:

@@ -3,31 +3,37 @@
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageDraw
 from scipy import ndimage
-from scipy.spatial import ConvexHull
 
-from app.mnist_form import Mask, UInt8
-
-Box = tuple[slice, slice]
+from app.frames import framed
+from app.mnist_form import Floats, Mask, UInt8
+from app.regions import WRITING, Box, border, hull, is_convex, within
 
 # Of the longer side of a sheet: what lies so near to its edge is the edge.
 MARGIN = 0.01
 # A sheet is looked for in a picture of at most this longer side.
 SIDE = 200
-# The least that a sheet fills: of its convex hull, of its box, of the picture.
-CONVEX = 0.93
+# The least that a sheet fills: of its box, of the picture.
 SOLID = 0.6
 LEAST = 0.05
 # Of the picture: more is no part of it.
 MOST = 0.97
-# Of the shorter side of a sheet: what is written on it is at least so high or wide.
-WRITING = 0.2
 # What is round and has one convex hole is a 0 and no sheet, unless it fills this share of its box.
 BOX = 0.9
 # A sheet on which nothing is to be seen yet is a rectangle, and broad or most of the picture.
 RECTANGLE = 0.97
 BROAD = 0.4
 MAIN = 0.5
+# A stroke that touches the edge of its sheet is a notch there. Even so the sheet fills these shares
+# of its convex hull, and that of its box.
+NOTCHED = 0.7
+SQUARE = 0.85
+# Of the sheet's shorter side: such a notch is at least so long, and no broader.
+LONG = 0.5
+STROKE = 0.25
+# Of the contrast that there is: the stroke is so far from the page.
+STANDS_OUT = 0.3
 
 
 class Sheet(NamedTuple):
@@ -51,16 +57,27 @@ def sheets(grey: UInt8) -> list[Sheet]:
     height, width = (side // scale for side in grey.shape)
     if min(height, width) == 0:
         return []
-    cells = grey[: height * scale, : width * scale].reshape(height, scale, width, scale)
-    small = np.rint(cells.mean(axis=(1, 3))).astype(np.uint8)
+    blocks = grey[: height * scale, : width * scale].reshape(height, scale, width, scale)
+    small = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    contrast = against_page(small)
     bright = small > otsu(small)
-    found: list[tuple[Box, Mask]] = []
+    regions = []
     for side in (bright, ~bright):
-        regions, _ = ndimage.label(side)
-        for number, box in enumerate(ndimage.find_objects(regions), 1):
-            region = regions[box] == number
-            if region.size >= LEAST * small.size and is_sheet(region, small.size):
-                found.append((box, ndimage.binary_fill_holes(region)))
+        numbers, _ = ndimage.label(side)
+        for number, box in enumerate(ndimage.find_objects(numbers), 1):
+            region = numbers[box] == number
+            if region.size >= LEAST * small.size:
+                regions.append((box, region, side[box]))
+    found = [
+        (box, outline)
+        for box, region, _ in regions
+        if (outline := sheet(region, box, contrast)) is not None
+    ]
+    for frame, region, ink in regions:
+        cells = framed(region, ink, frame)
+        others = [each for each in found if not within(each[0], frame)]
+        if len(cells) >= max(1, len(found) - len(others)):
+            found = others + cells
     found.sort(key=lambda each: -each[1].size)
     outermost = [
         a for place, a in enumerate(found) if not any(within(a[0], b[0]) for b in found[:place])
@@ -68,30 +85,68 @@ def sheets(grey: UInt8) -> list[Sheet]:
     return [cut_out(grey, scale, *each) for each in outermost]
 
 
-def is_sheet(region: Mask, picture: int) -> bool:
-    """Whether a region may be what something is written on.
+def against_page(grey: UInt8) -> Floats:
+    """How far each pixel is from what most of the picture's border is: float32 of shape (h, w)."""
+    return np.asarray(grey - np.float32(np.median(border(grey))))
+
+
+def sheet(region: Mask, box: Box, contrast: Floats) -> Mask | None:
+    """The outline of what something may be written on.
 
     Args:
         region: bool of shape (h, w), a box that it fills from side to side.
-        picture: the pixels of the whole picture.
+        box: where that is.
+        contrast: float32 of shape (H, W), the picture `against_page`.
+
+    Returns:
+        bool of shape (h, w), with all that is inside; None where the region is no sheet.
     """
     filled = ndimage.binary_fill_holes(region)
-    if filled.sum() > MOST * picture or filled.sum() < CONVEX * hull(filled):
-        return False
+    if filled.sum() > MOST * contrast.size:
+        return None
+    if not is_convex(filled):
+        lies_on_page = all(
+            span.start > 0 and span.stop < side
+            for span, side in zip(box, contrast.shape, strict=True)
+        )
+        return notched(filled, contrast[box]) if lies_on_page else None
     holes, _ = ndimage.label(filled & ~region)
     boxes = ndimage.find_objects(holes)
     sides = [max(span.stop - span.start for span in box) for box in boxes]
     if sides and max(sides) >= WRITING * min(region.shape):
         number = int(np.argmax(sides))
         hole = ndimage.binary_fill_holes(holes[boxes[number]] == number + 1)
-        zero = hole.sum() >= CONVEX * hull(hole) and filled.mean() < BOX
-        return bool(region.mean() >= SOLID and not zero)
+        if is_convex(hole) and filled.mean() < BOX:
+            return None
+        return filled if region.mean() >= SOLID else None
     broad = min(region.shape) >= BROAD * max(region.shape)  # not the bar of a 1
-    return bool(filled.mean() >= RECTANGLE and (broad or region.size >= MAIN * picture))
+    plain = filled.mean() >= RECTANGLE and (broad or region.size >= MAIN * contrast.size)
+    return filled if plain else None
 
 
-def within(inner: Box, outer: Box) -> bool:
-    return all(o.start <= i.start and i.stop <= o.stop for i, o in zip(inner, outer, strict=True))
+def notched(filled: Mask, contrast: Floats) -> Mask | None:
+    """The outline of a sheet with writing that touches its edge; None where it is no such sheet.
+
+    Args:
+        filled: a region without holes, bool of shape (h, w).
+        contrast: float32 of the same shape.
+    """
+    outline = Image.new("1", filled.shape[::-1])
+    corners = hull(filled)
+    vertices = corners.points[corners.vertices] - 0.5  # of the centres of pixels
+    ImageDraw.Draw(outline).polygon([(x, y) for y, x in vertices], fill=1)
+    whole = np.asarray(outline) | filled
+    if filled.sum() < NOTCHED * whole.sum() or whole.mean() < SQUARE:
+        return None
+    notches, _ = ndimage.label(whole & ~filled)
+    boxes = ndimage.find_objects(notches)
+    sides = [max(span.stop - span.start for span in box) for box in boxes]
+    notch = notches == int(np.argmax(sides)) + 1
+    breadth = 2 * ndimage.distance_transform_edt(np.pad(notch, 1)).max()
+    stroke = max(sides) >= LONG * min(filled.shape) and breadth <= STROKE * min(filled.shape)
+    # Between the strokes of a bold digit, the other way round, lies the page.
+    ink = abs(np.median(contrast[notch])) >= STANDS_OUT * np.ptp(contrast)
+    return whole if stroke and ink else None
 
 
 def cut_out(grey: UInt8, scale: int, box: Box, outline: Mask) -> Sheet:
@@ -120,17 +175,3 @@ def otsu(levels: UInt8) -> int:
     with np.errstate(invalid="ignore", divide="ignore"):
         between = (sums[:-1] * counts.sum() - sums[-1] * below) ** 2 / (below * above)
     return int(np.nan_to_num(between).argmax())
-
-
-def hull(mask: Mask) -> float:
-    """The area of the convex hull of a mask's pixels."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    left = mask[rows].argmax(axis=1)
-    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
-    corners = [
-        (y, x)
-        for row, *ends in zip(rows, left, right, strict=True)
-        for y in (row, row + 1)
-        for x in ends
-    ]
-    return float(ConvexHull(corners).volume)

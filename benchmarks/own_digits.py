@@ -4,8 +4,9 @@
 
 People's own are in ../shared/digits, with labels.csv, and are left out where that folder is
 missing, as scikit-learn's 8x8 digits are without scikit-learn. Rows are of 2 to 8 test digits
-beside each other, of random sizes, slants, gaps, paper and noise; whole: all read right; found:
-as many as there are.
+beside each other, of random sizes, slants, gaps, paper and noise, right where all are read right;
+found: as many as there are. Frames are drawn by an unsteady hand, every second one is the
+picture's edge.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from PIL import Image
 from app.answers import SURE
 from app.digits import digits
 from app.grey import read_grey
+from benchmarks.drawn import rows, touching
 from benchmarks.round_trip import photographed
 from stages.data.arrays import load_split
 from stages.edges.bad_input import BadInput, explained
@@ -33,9 +35,7 @@ from stages.training.repeatable import set_threads
 RAW = Path("data/raw")
 MODEL = Path("models/handwritten_digit.h5")
 OWN = Path("../shared/digits")
-ROWS, PHOTOS = 500, 1_000
-SIZES = (24, 120)  # pixels of a digit's height
-SLANT = 0.25  # columns a row: 14 degrees
+ROWS, FRAMED, PHOTOS = 500, 300, 1_000
 
 UInt8 = npt.NDArray[np.uint8]
 Labelled = Iterator[tuple[UInt8, str]]  # grey pixels and the number in them
@@ -64,6 +64,7 @@ def main() -> None:
     sets = {
         "people's own digits": own(),
         "rows of 2 to 8 digits": rows(x, y, ROWS),
+        "digits that touch their frame": touching(x, y, FRAMED),
         "test digits, photographed": photos,
         "scikit-learn's 8x8 digits, enlarged": tiny(96),
         "scikit-learn's 8x8 digits": tiny(8),
@@ -135,49 +136,6 @@ def chances(x: UInt8, y: UInt8, count: int) -> Iterator[tuple[UInt8, int, np.ran
 
 def photo(image: UInt8, chance: np.random.Generator) -> UInt8:
     return read_grey(io.BytesIO(photographed(image, chance)))
-
-
-def rows(x: UInt8, y: UInt8, count: int) -> Labelled:
-    """Pictures of 2 to 8 digits beside each other, and the number they make."""
-    for place in range(count):
-        chance = np.random.default_rng([1, place])
-        chosen = chance.integers(len(x), size=chance.integers(2, 9))
-        yield row([x[each] for each in chosen], chance), "".join(str(y[each]) for each in chosen)
-
-
-def row(images: list[UInt8], chance: np.random.Generator) -> UInt8:
-    """A row of digits, dark on light: each from 0.6 to 1 of the row's height, slanted."""
-    height = int(chance.integers(*SIZES))
-    common = chance.uniform(-0.6, 0.6) * SLANT  # a writer's slant; a digit's own is added
-    drawn = []
-    for image in images:
-        slant = common + chance.uniform(-0.4, 0.4) * SLANT
-        drawn.append(slanted(image, int(chance.uniform(0.6, 1) * height * 28 / 20), slant))
-    tallest = max(each.shape[0] for each in drawn)
-    picture = np.zeros((2 * tallest, sum(each.shape[1] for each in drawn) + len(drawn) * height))
-    left = int(0.4 * height)
-    for each in drawn:
-        top = tallest // 2 + int(chance.uniform(0, 1) * (tallest - each.shape[0]))
-        picture[top : top + each.shape[0], left : left + each.shape[1]] = each
-        left += each.shape[1] + int(chance.uniform(0.12, 0.6) * height)
-    picture = picture[:, : left + int(0.4 * height)] / 255
-    grey = chance.uniform(170, 255) * (1 - chance.uniform(0.5, 0.95) * picture)
-    return np.clip(grey + chance.normal(0, chance.uniform(0, 4), grey.shape), 0, 255).astype(
-        np.uint8
-    )
-
-
-def slanted(image: UInt8, side: int, slant: float) -> UInt8:
-    """An image of 28x28, enlarged to a side and sheared, cut out around its ink."""
-    width, scale = side + int(abs(slant) * side), 28 / side
-    shift = scale * (slant * side + width - side) / 2
-    matrix = (scale, scale * slant, -shift, 0, scale, 0)
-    large = Image.fromarray(image).transform(
-        (width, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
-    )
-    pixels = np.asarray(large)
-    spans = (np.flatnonzero(pixels.max(axis=axis) > 60) for axis in (1, 0))
-    return pixels[tuple(slice(span[0], span[-1] + 1) for span in spans)]
 
 
 if __name__ == "__main__":

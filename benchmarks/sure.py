@@ -3,7 +3,7 @@
     python -m benchmarks.sure
 
 Trains the tutorial's network for ten epochs without 10,000 of MNIST's training images, the same
-share of each digit, writes rows of those as benchmarks.own_digits does, reads them as the
+share of each digit, writes rows of those as benchmarks.drawn does, reads them as the
 command does, and prints the least probability p such that of the digits read with p or more 99
 of 100 are right: app.answers.SURE. No test image is looked at.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.own_digits import readings, rows
+from benchmarks.drawn import rows
+from benchmarks.own_digits import readings
 from benchmarks.training import BATCH_SIZE, compiled
 from stages.data.arrays import load_split
 from stages.data.scaling import Scaling

@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageDraw
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
 
 from app.digits import digits, one_digit
 from stages.data.datasets import embedded_mnist_5k
@@ -84,6 +85,64 @@ def test_what_lies_around_a_digit_makes_no_difference(index: int) -> None:
     }
     for name, picture in pictures.items():
         assert alike(found(picture), [image]), name
+
+
+@pytest.mark.parametrize("cropped", [False, True])
+@pytest.mark.parametrize("side", range(4))
+@pytest.mark.parametrize("index", range(4))
+def test_a_digit_may_touch_its_frame(index: int, side: int, cropped: bool) -> None:
+    image = IMAGES[index]
+    picture = Image.new("L", (400, 400), 235)
+    picture.paste(page(image, paper=235), (100, 100))
+    rows, columns = np.nonzero(np.asarray(picture) < 128)
+    gap, line = np.full(4, 50), 6
+    gap[side] = line - 2
+    left, top = columns.min() - gap[0], rows.min() - gap[1]
+    right, bottom = columns.max() + gap[2], rows.max() + gap[3]
+    ImageDraw.Draw(picture).rectangle((left, top, right, bottom), outline=20, width=line)
+    if cropped:
+        picture = picture.crop((left, top, right + 1, bottom + 1))
+    (seen,) = found(picture)
+    assert likeness(seen, image) > 0.8
+
+
+def test_digits_may_touch_the_lines_of_a_table() -> None:
+    picture = Image.new("L", (620, 220), 235)
+    for place, image in enumerate(IMAGES[:4]):
+        digit = Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC)
+        picture.paste(20, (60 + 125 * place, 40 if place % 2 else 54), mask=digit)
+        cell = (50 + 125 * place, 50, 50 + 125 * (place + 1), 175)
+        ImageDraw.Draw(picture).rectangle(cell, outline=20, width=3)
+    seen = found(picture)
+    assert len(seen) == 4
+    assert all(likeness(*pair) > 0.7 for pair in zip(seen, IMAGES, strict=False))
+
+
+def test_a_square_zero_is_no_frame() -> None:
+    for reach in (0, 12, 25):  # of the stroke's end into the inside
+        zero = Image.new("L", (200, 240), 235)
+        draw = ImageDraw.Draw(zero)
+        draw.rounded_rectangle((50, 40, 150, 200), radius=45, outline=20, width=12)
+        draw.line((100, 50, 100, 50 + reach), fill=20, width=12)
+        (box,) = [digit.box for digit in digits(np.asarray(zero))]
+        assert box == pytest.approx((50, 40, 151, 201), abs=6)
+
+
+@pytest.mark.parametrize("stroke", [0, 3, 8])
+@pytest.mark.parametrize("margin", [0, 30])
+@pytest.mark.parametrize("digit", range(10))
+def test_a_bold_digit_is_no_sheet(digit: int, margin: int, stroke: int) -> None:
+    """Not even in print, where its strokes are as broad as what is between them."""
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans:bold"), 150)
+    left, top, right, bottom = font.getbbox(str(digit), stroke_width=stroke)
+    picture = Image.new("L", (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin), 240)
+    ImageDraw.Draw(picture).text(
+        (margin - left, margin - top), str(digit), fill=20, font=font, stroke_width=stroke
+    )
+    rows, columns = np.nonzero(np.asarray(picture) < 128)
+    ends = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    (box,) = [digit.box for digit in digits(np.asarray(picture))]
+    assert box == pytest.approx(ends, abs=6)
 
 
 def test_a_stroke_that_gets_faint_is_followed() -> None:
