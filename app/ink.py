@@ -5,6 +5,7 @@ benchmarks/round_trip.py.
 BLUR, FLAT and FAINT were chosen among four settings each by what benchmarks.own_digits reports.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,8 +40,10 @@ CLEAREST_NOISE = 5
 # Of the longer side of the frame, and of the ink of the largest piece: less is a speck.
 SPECK_SIDE = 1 / 60
 SPECK_INK = 0.04
-# Where this share of the ink is free of the border, what touches it is no part of the digit.
+# Where this share of the ink is free of the border, what touches it is no part of the digit. Nor is
+# what goes no deeper than that share of the picture's shorter side.
 INSIDE = 0.15
+STRIP = 1 / 14
 # Of the full contrast of a digit: less is blur around its strokes, and what lacks no more than
 # this is full.
 BLUR = 0.3
@@ -85,7 +88,9 @@ def ink(grey: UInt8) -> Ink:
     if strange:
         amounts = np.bincount(pieces.ravel(), weights=smooth.ravel())
         amounts[0] = 0
-        if amounts.sum() - amounts[strange].sum() > INSIDE * amounts.sum():
+        depth = math.ceil(STRIP * min(pieces.shape))
+        strips = not np.isin(pieces[depth:-depth, depth:-depth], strange).any()
+        if strips or amounts.sum() - amounts[strange].sum() > INSIDE * amounts.sum():
             # What reaches in from the border, such as the edge of a table, gives way, and the
             # rest is looked at again with the contrast that is left.
             edge = ndimage.binary_dilation(np.isin(pieces, strange), iterations=2)

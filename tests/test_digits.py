@@ -165,6 +165,13 @@ def test_a_patch_of_light_or_shadow_is_no_digit() -> None:
             digits(grey)
 
 
+def test_a_strip_at_the_edge_is_no_digit() -> None:
+    grey = np.full((200, 260), 230, dtype=np.uint8)
+    grey[:, :9] = 40
+    with pytest.raises(BadInput, match="no ink"):
+        digits(grey)
+
+
 def test_digits_that_touch_get_one_line() -> None:
     zero = Image.new("L", (400, 200), 240)
     for left in (40, 118, 196):
