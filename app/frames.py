@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from app.mnist_form import Mask
-from app.regions import WRITING, Box, is_convex, longest, moved
+from app.regions import WRITING, Box, is_convex, moved
 
 # Of its box: lines fill less, and the outline of a frame more, unlike that of a 0.
 HOLLOW = 0.6
@@ -47,7 +47,8 @@ def framed(region: Mask, ink: Mask, box: Box) -> list[tuple[Box, Mask]]:
     ]
     inside &= ~(lines[0] | lines[1])
     pieces, _ = ndimage.label(inside & ink)
-    if longest(ndimage.find_objects(pieces)) < WRITING * min(region.shape):
+    sides = [span.stop - span.start for each in ndimage.find_objects(pieces) for span in each]
+    if max(sides, default=0) < WRITING * min(region.shape):
         return []
     cells, _ = ndimage.label(inside)
     boxes = ndimage.find_objects(cells)

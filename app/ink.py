@@ -40,9 +40,9 @@ CLEAREST_NOISE = 5
 # Of the longer side of the frame, and of the ink of the largest piece: less is a speck.
 SPECK_SIDE = 1 / 60
 SPECK_INK = 0.04
-# Where this share of the ink is free of the border, what touches it is no part of the digit. Nor is
-# what goes no deeper than that share of the picture's shorter side.
+# Where this share of the ink is free of the border, what touches it is no part of the digit.
 INSIDE = 0.15
+# Of the picture's shorter side: ink that is nowhere farther from the border is a strip, no digit.
 STRIP = 1 / 14
 # Of the full contrast of a digit: less is blur around its strokes, and what lacks no more than
 # this is full.

@@ -21,11 +21,6 @@ def border(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.concatenate([values[0], values[-1], values[1:-1, 0], values[1:-1, -1]])
 
 
-def longest(boxes: list[Box]) -> int:
-    """The longest side of boxes; 0 where there are none."""
-    return max((int(span.stop - span.start) for box in boxes for span in box), default=0)
-
-
 def within(inner: Box, outer: Box) -> bool:
     return all(o.start <= i.start and i.stop <= o.stop for i, o in zip(inner, outer, strict=True))
 
