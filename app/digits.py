@@ -11,7 +11,7 @@ from scipy import ndimage
 from app.frames import framed
 from app.ink import Ink, amount, around, at_border, ink
 from app.mnist_form import BOX, UInt8, fitted, mnist_image, stroke
-from app.regions import WRITING, Box, within
+from app.regions import WRITING, Box, Region, length, within
 from app.sheets import SOLID, against_page, sheet, sheets
 from stages.edges.bad_input import BadInput
 
@@ -96,9 +96,9 @@ def is_strange(found: Ink, grey: UInt8) -> bool:
         return True
     contrast = against_page(grey)
     for number, box in enumerate(boxes, 1):
-        piece = pieces[box] == number
-        if piece.sum() > inked / 2 and (
-            sheet(piece, box, contrast) is not None or framed(piece, pieces[box] > 0, box)
+        piece = Region(pieces[box] == number, box)
+        if piece.mask.sum() > inked / 2 and (
+            sheet(piece, contrast) is not None or framed(piece, pieces[box] > 0)
         ):
             return True
         inner = [each for each in boxes if each != box and within(each, box)]
@@ -168,10 +168,6 @@ def is_crack(pieces: npt.NDArray[np.int32], boxes: list[Box], a: int, b: int) ->
     ]
     distance = ndimage.distance_transform_edt(both != a + 1)
     return bool(distance[both == b + 1].min() <= crack)
-
-
-def length(span: slice) -> int:
-    return int(span.stop - span.start)
 
 
 def gap(one: slice, other: slice) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from app.mnist_form import Mask
-from app.regions import WRITING, Box, is_convex, moved
+from app.regions import WRITING, Box, Region, longest_side, moved
 
 # Of its box: lines fill less, and the outline of a frame more, unlike that of a 0.
 HOLLOW = 0.6
@@ -19,42 +19,40 @@ LINE = 0.9
 CELL = 0.2
 
 
-def framed(region: Mask, ink: Mask, box: Box) -> list[tuple[Box, Mask]]:
+def framed(region: Region, ink: Mask) -> list[tuple[Box, Mask]]:
     """The inside of a frame, or the cells of a table, which what is in them may touch.
 
     Args:
-        region: bool of shape (h, w), the frame and what touches it, in a box that it fills.
-        ink: bool of the same shape, with all that is as dark, or as bright, as the frame.
-        box: where that is.
+        region: the frame and what touches it.
+        ink: bool of the region's shape, with all that is as dark, or as bright, as the frame.
 
     Returns:
         Outlines and their boxes; none where the region is no frame.
     """
-    filled = ndimage.binary_fill_holes(region)
-    if region.mean() >= HOLLOW or filled.mean() < SQUARE or not is_convex(filled):
+    mask, filled = region.mask, region.filled
+    if mask.mean() >= HOLLOW or filled.mean() < SQUARE or not region.is_convex:
         return []
     depth = np.ceil(ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1]).astype(int)
-    paper, all_ = (np.bincount(depth[each])[1:] for each in (filled & ~region, filled))
+    paper, all_ = (np.bincount(depth[each])[1:] for each in (filled & ~mask, filled))
     clear = np.flatnonzero(paper >= CLEAR * all_[: len(paper)])
-    if not clear.size or clear[0] > PEN * min(region.shape):
+    if not clear.size or clear[0] > PEN * min(mask.shape):
         return []
     inside = depth > clear[0]
     # Lines from side to side part cells.
     lines = [
-        (inside & region).sum(axis=axis, keepdims=True)
-        > LINE * inside.sum(axis=axis, keepdims=True)
+        (inside & mask).sum(axis=axis, keepdims=True) > LINE * inside.sum(axis=axis, keepdims=True)
         for axis in (0, 1)
     ]
     inside &= ~(lines[0] | lines[1])
     pieces, _ = ndimage.label(inside & ink)
-    sides = [span.stop - span.start for each in ndimage.find_objects(pieces) for span in each]
-    if max(sides, default=0) < WRITING * min(region.shape):
+    sides = map(longest_side, ndimage.find_objects(pieces))
+    if max(sides, default=0) < WRITING * min(mask.shape):
         return []
     cells, _ = ndimage.label(inside)
     boxes = ndimage.find_objects(cells)
     least = CELL * max(cells[each].size for each in boxes)
     return [
-        (moved(each, box), cells[each] == number)
+        (moved(each, region.box), cells[each] == number)
         for number, each in enumerate(boxes, 1)
         if cells[each].size >= least
     ]

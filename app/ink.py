@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from app.mnist_form import BOX, Floats, UInt8, resized
-from app.regions import Box, border
+from app.regions import Box, border, longest_side
 from app.sheets import otsu
 from stages.edges.bad_input import BadInput
 
@@ -88,12 +88,13 @@ def ink(grey: UInt8) -> Ink:
     if strange:
         amounts = np.bincount(pieces.ravel(), weights=smooth.ravel())
         amounts[0] = 0
+        touching = np.isin(pieces, strange)
         depth = math.ceil(STRIP * min(pieces.shape))
-        strips = not np.isin(pieces[depth:-depth, depth:-depth], strange).any()
+        strips = not touching[depth:-depth, depth:-depth].any()
         if strips or amounts.sum() - amounts[strange].sum() > INSIDE * amounts.sum():
             # What reaches in from the border, such as the edge of a table, gives way, and the
             # rest is looked at again with the contrast that is left.
-            edge = ndimage.binary_dilation(np.isin(pieces, strange), iterations=2)
+            edge = ndimage.binary_dilation(touching, iterations=2)
             pieces = sure_pieces(np.where(edge, 0, smooth))
     if pieces.max() > MOST:
         raise BadInput("no ink stands out from so many specks; crop to the digits")
@@ -144,7 +145,7 @@ def sure_pieces(smooth: Floats) -> Pieces:
     if strongest <= 0 or not kept.any():
         raise no_ink()
     amounts = np.bincount(fainter.ravel(), weights=np.maximum(smooth, 0).ravel()) * kept
-    sides = [max(s.stop - s.start for s in box) for box in ndimage.find_objects(fainter)]
+    sides = list(map(longest_side, ndimage.find_objects(fainter)))
     kept[1:] &= np.array(sides) >= SPECK_SIDE * max(smooth.shape)
     kept &= amounts > SPECK_INK * (amounts * kept).max()
     if not kept.any():

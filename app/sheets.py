@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from app.frames import framed
 from app.mnist_form import Floats, Mask, UInt8
-from app.regions import WRITING, Box, border, hull, is_convex, within
+from app.regions import WRITING, Box, Region, border, longest_side, within
 
 # Of the longer side of a sheet: what lies so near to its edge is the edge.
 MARGIN = 0.01
@@ -65,17 +65,17 @@ def sheets(grey: UInt8) -> list[Sheet]:
     for side in (bright, ~bright):
         numbers, _ = ndimage.label(side)
         for number, box in enumerate(ndimage.find_objects(numbers), 1):
-            region = numbers[box] == number
-            if region.size >= LEAST * small.size:
-                regions.append((box, region, side[box]))
+            mask = numbers[box] == number
+            if mask.size >= LEAST * small.size:
+                regions.append((Region(mask, box), side[box]))
     found = [
-        (box, outline)
-        for box, region, _ in regions
-        if (outline := sheet(region, box, contrast)) is not None
+        (region.box, outline)
+        for region, _ in regions
+        if (outline := sheet(region, contrast)) is not None
     ]
-    for frame, region, ink in regions:
-        cells = framed(region, ink, frame)
-        others = [each for each in found if not within(each[0], frame)]
+    for region, ink in regions:
+        cells = framed(region, ink)
+        others = [each for each in found if not within(each[0], region.box)]
         if len(cells) >= max(1, len(found) - len(others)):
             found = others + cells
     found.sort(key=lambda each: -each[1].size)
@@ -90,62 +90,58 @@ def against_page(grey: UInt8) -> Floats:
     return np.asarray(grey - np.float32(np.median(border(grey))))
 
 
-def sheet(region: Mask, box: Box, contrast: Floats) -> Mask | None:
+def sheet(region: Region, contrast: Floats) -> Mask | None:
     """The outline of what something may be written on.
 
     Args:
-        region: bool of shape (h, w), a box that it fills from side to side.
-        box: where that is.
+        region: of the picture.
         contrast: float32 of shape (H, W), the picture `against_page`.
 
     Returns:
-        bool of shape (h, w), with all that is inside; None where the region is no sheet.
+        bool of the region's shape, with all that is inside; None where it is no sheet.
     """
-    filled = ndimage.binary_fill_holes(region)
+    mask, filled = region.mask, region.filled
     if filled.sum() > MOST * contrast.size:
         return None
-    if not is_convex(filled):
-        lies_on_page = all(
-            span.start > 0 and span.stop < side
-            for span, side in zip(box, contrast.shape, strict=True)
-        )
-        return notched(filled, contrast[box]) if lies_on_page else None
-    holes, _ = ndimage.label(filled & ~region)
+    if not region.is_convex:
+        return notched(region, contrast)
+    holes, _ = ndimage.label(filled & ~mask)
     boxes = ndimage.find_objects(holes)
-    sides = [max(span.stop - span.start for span in box) for box in boxes]
-    if sides and max(sides) >= WRITING * min(region.shape):
+    sides = list(map(longest_side, boxes))
+    if sides and max(sides) >= WRITING * min(mask.shape):
         number = int(np.argmax(sides))
-        hole = ndimage.binary_fill_holes(holes[boxes[number]] == number + 1)
-        if is_convex(hole) and filled.mean() < BOX:
+        hole = Region(holes[boxes[number]] == number + 1, boxes[number])
+        if hole.is_convex and filled.mean() < BOX:
             return None
-        return filled if region.mean() >= SOLID else None
-    broad = min(region.shape) >= BROAD * max(region.shape)  # not the bar of a 1
-    plain = filled.mean() >= RECTANGLE and (broad or region.size >= MAIN * contrast.size)
+        return filled if mask.mean() >= SOLID else None
+    broad = min(mask.shape) >= BROAD * max(mask.shape)  # not the bar of a 1
+    plain = filled.mean() >= RECTANGLE and (broad or mask.size >= MAIN * contrast.size)
     return filled if plain else None
 
 
-def notched(filled: Mask, contrast: Floats) -> Mask | None:
-    """The outline of a sheet with writing that touches its edge; None where it is no such sheet.
-
-    Args:
-        filled: a region without holes, bool of shape (h, w).
-        contrast: float32 of the same shape.
-    """
+def notched(region: Region, contrast: Floats) -> Mask | None:
+    """The outline of a sheet with writing that touches its edge; see `sheet`."""
+    lies_on_page = all(
+        span.start > 0 and span.stop < side
+        for span, side in zip(region.box, contrast.shape, strict=True)
+    )
+    if not lies_on_page:
+        return None
+    filled = region.filled
     outline = Image.new("1", filled.shape[::-1])
-    corners = hull(filled)
-    vertices = corners.points[corners.vertices] - 0.5  # of the centres of pixels
+    vertices = region.hull.points[region.hull.vertices] - 0.5  # of the centres of pixels
     ImageDraw.Draw(outline).polygon([(x, y) for y, x in vertices], fill=1)
     whole = np.asarray(outline) | filled
     if filled.sum() < NOTCHED * whole.sum() or whole.mean() < SQUARE:
         return None
     notches, _ = ndimage.label(whole & ~filled)
-    boxes = ndimage.find_objects(notches)
-    sides = [max(span.stop - span.start for span in box) for box in boxes]
+    sides = list(map(longest_side, ndimage.find_objects(notches)))
     notch = notches == int(np.argmax(sides)) + 1
     breadth = 2 * ndimage.distance_transform_edt(np.pad(notch, 1)).max()
     stroke = max(sides) >= LONG * min(filled.shape) and breadth <= STROKE * min(filled.shape)
     # Between the strokes of a bold digit, the other way round, lies the page.
-    ink = abs(np.median(contrast[notch])) >= STANDS_OUT * np.ptp(contrast)
+    levels = contrast[region.box]
+    ink = abs(np.median(levels[notch])) >= STANDS_OUT * np.ptp(levels)
     return whole if stroke and ink else None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +40,7 @@ def row(images: list[UInt8], chance: np.random.Generator) -> UInt8:
         left += each.shape[1] + int(chance.uniform(0.12, 0.6) * height)
     picture = picture[:, : left + int(0.4 * height)] / 255
     grey = chance.uniform(170, 255) * (1 - chance.uniform(0.5, 0.95) * picture)
-    return np.clip(grey + chance.normal(0, chance.uniform(0, 4), grey.shape), 0, 255).astype(
-        np.uint8
-    )
+    return noisy(grey, chance)
 
 
 def slanted(image: UInt8, side: int, slant: float) -> UInt8:
@@ -86,5 +85,10 @@ def in_frame(image: UInt8, cropped: bool, chance: np.random.Generator) -> UInt8:
         for share in np.arange(CORNERS) / CORNERS
     ]
     ImageDraw.Draw(picture).line([*line, line[0]], fill=ink, width=pen, joint="curve")
-    noise = chance.normal(0, chance.uniform(0, 4), (height, width))
-    return np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8)
+    return noisy(np.asarray(picture), chance)
+
+
+def noisy(grey: npt.NDArray[Any], chance: np.random.Generator) -> UInt8:
+    """Grey levels of shape (h, w) with a camera's noise."""
+    noise = chance.normal(0, chance.uniform(0, 4), grey.shape)
+    return np.clip(grey + noise, 0, 255).astype(np.uint8)
