@@ -1,12 +1,13 @@
 # What a user types; the pipeline itself is dvc.yaml. `make` alone lists the targets.
 
-# The first Python on the PATH that TensorFlow's pinned release is built for; 3 says it is another.
-SERVES := import sys; sys.exit(3 * (not (3, 11) <= sys.version_info < (3, 14)))
+# The first Python on the PATH that TensorFlow's pinned release is built for. Status 3: another version.
+SUPPORTED := import sys; sys.exit(3 * (not (3, 11) <= sys.version_info < (3, 14)))
 ifndef PYTHON
 PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	$$python -c '$(SERVES)' 2>/dev/null && echo $$python && break; done)
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
 endif
 
+UV := .venv/bin/uv
 VENV := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
 APP := .venv/.installed-app
@@ -29,7 +30,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help quickstart repro verify study experiments reader compare predict app test lint lock
+.PHONY: help quickstart repro verify study experiments reader compare predict app check test lint lock
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -44,7 +45,7 @@ repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
 
 # On a Ray cluster: RAY_ADDRESS=head:6379 make study. The options are words, of which the shell is
 # to make nothing more.
-study: $(VENV) $(if $(RAY_ADDRESS),$(CLUSTER))  ## compare the epochs and widths of study.yaml; options: make study OPTIONS="--on test"
+study: $(if $(RAY_ADDRESS),$(CLUSTER),$(VENV))  ## compare the epochs and widths of study.yaml; options: make study OPTIONS="--on test"
 	@set -f; python -m experiments.study $$OPTIONS
 
 experiments: $(VENV)  ## dvc exp show, without the columns that say little
@@ -68,6 +69,9 @@ predict: $(VENV)  ## the digit in a picture: make predict IMAGE=photo.jpg
 app: $(APP)  ## a page to draw digits on; HOST=127.0.0.1 PORT=8000
 	@python -m app.server --host="$$HOST" --port="$$PORT"
 
+check: lint  ## before a commit: lint, and the quick tests
+	pytest -m "not slow"
+
 test: $(DEVELOPMENT)  ## all tests
 	pytest
 
@@ -77,43 +81,40 @@ lint: $(DEVELOPMENT)  ## ruff, mypy, and the workflow against GitHub's schema
 	mypy
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 
+LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links --quiet
+# requirements.txt first: the other files take the versions that it has.
 lock: $(DEVELOPMENT)  ## compile requirements*.txt anew from requirements*.in
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --quiet requirements.in -o requirements.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --quiet requirements-build.in -o requirements-build.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --quiet requirements-app.in -o requirements-app.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --quiet requirements-cluster.in -o requirements-cluster.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --quiet requirements-dev.in -o requirements-dev.txt
+	$(LOCK) requirements.in -o requirements.txt
+	for name in build app cluster dev; do \
+		$(LOCK) requirements-$$name.in -o requirements-$$name.txt || exit; done
 
-# Nothing runs that is not pinned by its hash. antlr4-python3-runtime comes as source alone: pip would
-# fetch whatever setuptools is the newest to build it, and run that.
-INSTALL = pip install --disable-pip-version-check --require-hashes --no-build-isolation \
-	$$([ -t 2 ] || echo --quiet)
+# Nothing is installed that is not pinned by its hash. antlr4-python3-runtime comes as source alone: without
+# --no-build-isolation the newest setuptools would be downloaded, unpinned, to build it.
+HASHED = --require-hashes --no-build-isolation
 
-$(VENV): requirements-build.txt requirements.txt
-	@said=$$($(or $(PYTHON),exit 3;) -c '$(SERVES)' 2>&1); case $$? in \
+# uv, and the checks that need no package. Debian has ensurepip in a package of its own.
+$(UV): requirements-build.txt
+	@command -v git >/dev/null || { echo "git is needed; install it: apt install git, or brew install git"; exit 1; }
+	@said=$$($(or $(PYTHON),exit 3;) -c '$(SUPPORTED)' 2>&1); case $$? in \
 	0) ;; \
-	3) echo "Python 3.11, 3.12 or 3.13 is needed$(if $(PYTHON), and $(PYTHON) is none of them);\
-	 name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1 ;; \
+	3) echo "Python 3.11, 3.12 or 3.13 is needed$(if $(PYTHON),; $(PYTHON) is none of them). Install one,\
+	 as by apt install python3.12 or brew install python@3.12, and name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; \
+		exit 1 ;; \
 	*) echo "$(PYTHON) cannot be run: $$said"; exit 1 ;; esac
-	@echo "Installing into .venv: a minute or two, this once"
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) has no venv module; install it: apt install $(notdir $(PYTHON))-venv"; exit 1; }
+	@echo "Installing into .venv: a minute, this once"
 	@$(PYTHON) -m venv .venv
-	@$(INSTALL) -r requirements-build.txt
-	@$(INSTALL) -r requirements.txt
+	@.venv/bin/pip install --disable-pip-version-check $(HASHED) $$([ -t 2 ] || echo --quiet) -r $<
 	@touch $@
 
-$(APP): $(VENV) requirements-app.txt
-	@$(INSTALL) -r requirements-app.txt
-	@touch $@
-
-$(CLUSTER): $(VENV) requirements-cluster.txt
-	@$(INSTALL) -r requirements-cluster.txt
-	@touch $@
-
-$(DEVELOPMENT): $(APP) $(CLUSTER) requirements-dev.txt
-	@$(INSTALL) -r requirements-dev.txt
+$(VENV): requirements.txt
+$(APP): requirements.txt requirements-app.txt
+$(CLUSTER): requirements.txt requirements-cluster.txt
+$(DEVELOPMENT): requirements.txt requirements-app.txt requirements-cluster.txt requirements-dev.txt
+# Compiled now: TensorFlow's first import would take 20 seconds more, or every import where Python may not write.
+$(VENV) $(APP) $(CLUSTER) $(DEVELOPMENT): $(UV)
+	@.venv/bin/uv pip install $(HASHED) --compile-bytecode $$([ -t 2 ] || echo --quiet) \
+		$(patsubst %,-r %,$(filter %.txt,$^))
 	@touch $@

@@ -14,7 +14,6 @@ from stages.data.arrays import Array, load_split
 from stages.edges.bad_input import BadInput, explained, printable
 from stages.edges.parameters import shown
 from stages.edges.replacing import replacing
-from stages.results.pictures import digits, save
 
 PAGE = Path("reports/compare.md")
 PICTURE = Path("reports/compare.png")
@@ -48,6 +47,8 @@ def main() -> None:
     for line in changes.to_string().splitlines() if len(changes) else ():
         print(printable(line))
     print(f"\n{verdict}")
+    from stages.results.pictures import digits, save  # imported late: matplotlib takes a second
+
     if isinstance(images, str):
         if len(either):
             print(f"No picture: {images}")

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import binomtest, ttest_rel
 
 # Below it a difference is called one: in 1 of 20 studies without any, one is found.
 LEVEL = 0.05
@@ -53,6 +52,8 @@ def paired(differences: pd.Series) -> float:
     if np.ptp(known) == 0:
         # No spread at all, for which t is 0/0 or infinite.
         return float(known.iloc[0] == 0)
+    from scipy.stats import ttest_rel  # imported late: it takes a second
+
     return float(ttest_rel(known, np.zeros(len(known))).pvalue)
 
 
@@ -79,6 +80,8 @@ class Mistakes(NamedTuple):
         Source: Q. McNemar, "Note on the sampling error of the difference between correlated
         proportions or percentages", Psychometrika 12 (1947).
         """
+        from scipy.stats import binomtest  # imported late: it takes a second
+
         either = self.a_alone + self.b_alone
         return float(binomtest(self.a_alone, either).pvalue) if either else 1.0
 

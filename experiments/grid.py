@@ -1,6 +1,6 @@
 """The axes of a study, as study.yaml gives them, and the trainings that they ask for."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -58,6 +58,10 @@ class Training(NamedTuple):
             "train.epochs": self.epochs,
             "train.seed": self.seed,
         }
+
+
+def width(hidden_units: Sequence[int]) -> str:
+    return "-".join(str(units) for units in hidden_units)
 
 
 def read_study(path: Path, options: dict[str, Any]) -> Study:

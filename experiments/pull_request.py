@@ -5,15 +5,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from experiments.recipes import git
 from experiments.revisions import WORKSPACE, Revision
 from stages.edges.bad_input import BadInput
-from stages.results.pictures import BLUE, ORANGE
 from tools.verify import VERIFIED
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def page(
@@ -95,13 +97,17 @@ def verified(name: str) -> str:
     return "not verified here; `make verify` does it for HEAD"
 
 
-def curves(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> Figure:
+def curves(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> "Figure":
     """Draws loss and accuracy of two trainings against epochs, a panel each.
 
     Args:
         a: for `loss` and for `accuracy`, a row for each epoch, columns `train` and `validation`.
         b: the same, of another number of epochs perhaps.
     """
+    from matplotlib.figure import Figure  # imported late: it takes a second
+
+    from stages.results.pictures import BLUE, ORANGE
+
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), a, strict=True):
         for label, history, colour in (("A", a, BLUE), ("B", b, ORANGE)):

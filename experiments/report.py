@@ -1,14 +1,16 @@
 """What a study has found, as a table of numbers, a page to read, and a picture."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from experiments.evidence import LEVEL
+from stages.results.scores import wilson_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, dark colours first; without
 # colour, the markers and the dashes still do.
@@ -43,12 +45,12 @@ class ErrorsOnTest(NamedTuple):
     def __str__(self) -> str:
         """The mean with its standard error over seeds, and Wilson's interval for the images."""
         mistakes = round(self.errors.mean() / 100 * self.images)
-        interval = binomtest(mistakes, self.images).proportion_ci(0.95, method="wilson")
+        low, high = wilson_interval(mistakes, self.images, 0.95)
         return (
             f"{with_error(self.errors.mean(), self.errors.sem())} % over "
             f"{counted(len(self.errors), 'seed')}. The seeds share the {self.images:,} test "
-            f"images; on others, an error like this may be {100 * interval.low:.2f} to "
-            f"{100 * interval.high:.2f} % (95% interval)"
+            f"images; on others, an error like this may be {100 * low:.2f} to "
+            f"{100 * high:.2f} % (95% interval)"
         )
 
 
@@ -127,22 +129,23 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def width(hidden_units: Sequence[int]) -> str:
-    return "-".join(str(units) for units in hidden_units)
-
-
 def axes_of(summary: pd.DataFrame) -> tuple[list[str], list[int]]:
     widths, epochs = (summary.index.unique(level) for level in ("hidden_units", "epochs"))
     return list(widths), list(epochs)
 
 
-def picture(summary: pd.DataFrame, reading: Reading) -> Figure:
+def picture(summary: pd.DataFrame, reading: Reading) -> "Figure":
     """Draws the error against the width, a line for each number of epochs.
 
     Args:
         summary: of `evidence.summarize`, its rows in the order of the axes.
         reading: what the errors are measured on.
     """
+    # Imported late: matplotlib takes a second. The module also sets its defaults.
+    from matplotlib.figure import Figure
+
+    import stages.results.pictures  # noqa: F401
+
     widths, epochs = axes_of(summary)
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()

@@ -9,14 +9,13 @@ from typing import Any
 import pandas as pd
 
 from experiments.evidence import summarize
-from experiments.grid import STUDY, Study, Training, read_study
+from experiments.grid import STUDY, Study, Training, read_study, width
 from experiments.recipes import HISTORY, PREDICTIONS, SCORES, read
-from experiments.report import ErrorsOnTest, Reading, page, picture, width
+from experiments.report import ErrorsOnTest, Reading, page, picture
 from experiments.trainings import Trainings
 from experiments.workspace import alone
 from stages.edges.bad_input import BadInput, explained
 from stages.edges.replacing import replacing
-from stages.results.pictures import save
 from stages.training.history import curves_in
 from tools.leftovers import name_leftovers
 from tools.parameters import read_parameters
@@ -76,6 +75,8 @@ def compare(study: Study, on_test: bool, trainings: Trainings, reports: Path) ->
     ]
     text = page(summary, reading, test, missing)
     write(rows, text, reports)
+    from stages.results.pictures import save  # imported late: matplotlib takes a second
+
     save(picture(summary, reading), reports / "study.png")
     print(f"\n{text}\nWritten to {reports}/study.md, .csv and .png")
     if missing:

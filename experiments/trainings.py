@@ -11,9 +11,8 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from experiments import pool
-from experiments.grid import Training
+from experiments.grid import Training, width
 from experiments.recipes import held, ingredients, recipe
-from experiments.report import width
 from experiments.scratch import Failed
 from experiments.workspace import adopt, prepare, take_snapshot
 from stages.edges.bad_input import BadInput, printable
