@@ -1,8 +1,10 @@
 """A copy of this project that has run on the embedded digits with a tiny network."""
 
-import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,20 @@ from playwright.sync_api import Browser, sync_playwright
 
 from stages.data.datasets import embedded_mnist_5k
 from stages.data.scaling import Scaling
-from tests.project import STAGES, Once, Project, copy_of_project
+from tests.project import MODEL, STAGES, Once, Project, copy_of_project
 
-MODEL = "handwritten_digit.h5"
+NEEDS_A_RUN = {"reproduced", "really_reproduced", "trained_model"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+# Test modules are compiled once, not by every worker, also where the environment says otherwise.
+sys.dont_write_bytecode = False
+# As at a terminal: after nohup, or started with &, what the tests start would ignore these.
+for ending in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(ending) is signal.SIG_IGN:
+        signal.signal(ending, signal.SIG_DFL)
 # On a busy machine an example may take long.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
@@ -33,18 +41,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unless -m asks for them.
     """
     for item in items:
-        if {"reproduced", "trained_model"} & set(getattr(item, "fixturenames", ())):
+        if NEEDS_A_RUN & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     if "long" not in config.option.markexpr:
         items[:] = [item for item in items if not item.get_closest_marker("long")]
     slow = [item for item in items if item.get_closest_marker("slow")]
     quick = [item for item in items if not item.get_closest_marker("slow")]
     items[:] = [*reversed(slow), *quick]  # the slowest, the studies, are among the last
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors, as some tests wait for DVC's queue."""
-    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +60,10 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
     def make_once(name: str, make: Callable[[Path], None]) -> Path:
         with FileLock(shared / f"{name}.lock"):
             if not (shared / name).exists():
-                partial = shared / f"{name}-in-the-making"
-                shutil.rmtree(partial, ignore_errors=True)  # where another has failed to
-                make(partial)
-                partial.rename(shared / name)
+                begun = shared / f"{name}-in-the-making"
+                shutil.rmtree(begun, ignore_errors=True)  # where another has failed to
+                make(begun)
+                begun.rename(shared / name)
         return shared / name
 
     return make_once
@@ -68,22 +71,38 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
 
 @pytest.fixture(scope="session")
 def reproduced(once: Once) -> Project:
-    """The project after `dvc repro`, committed. Do not change it: see `project`."""
+    """The project, run with the stand-ins and committed. Do not change it: see `project`."""
+    return Project(once("reproduced", partial(reproduce, stand_in=True)))
 
-    def make(folder: Path) -> None:
-        project = copy_of_project(folder)
-        executed, _ = project.repro()
-        assert executed == STAGES
-        project.commit("Run")
 
-    return Project(once("reproduced", make))
+@pytest.fixture(scope="session")
+def really_reproduced(once: Once) -> Project:
+    """The same by the real stages, which import TensorFlow: see `real_project`."""
+    return Project(once("really-reproduced", partial(reproduce, stand_in=False)))
+
+
+def reproduce(folder: Path, stand_in: bool) -> None:
+    project = copy_of_project(folder, stand_in)
+    executed, _ = project.repro()
+    assert executed == STAGES
+    project.commit("Run")
 
 
 @pytest.fixture
 def project(reproduced: Project, tmp_path: Path) -> Project:
-    """A copy of the reproduced project, with its cache, to do with as you like."""
-    shutil.copytree(reproduced.folder, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
+    """A copy of the project that the stand-ins have run, with its cache, to change at will."""
+    return copied(reproduced, tmp_path)
+
+
+@pytest.fixture
+def real_project(really_reproduced: Project, tmp_path: Path) -> Project:
+    """A copy of the project that the real stages have run, with its cache, to change at will."""
+    return copied(really_reproduced, tmp_path)
+
+
+def copied(original: Project, folder: Path) -> Project:
+    shutil.copytree(original.folder, folder / "project", symlinks=True)
+    return Project(folder / "project")
 
 
 @pytest.fixture(scope="session")
@@ -100,9 +119,9 @@ def trained_model(once: Once) -> Path:
         x, y = scaling(arrays["x_train"]), np.array(arrays["y_train"])
         network.fit(x, y, epochs=8, batch_size=32, shuffle=False, verbose=0)
         folder.mkdir()
-        save_network(network, scaling, folder / MODEL)
+        save_network(network, scaling, folder / Path(MODEL).name)
 
-    return once("trained-model", make) / MODEL
+    return once("trained-model", make) / Path(MODEL).name
 
 
 @pytest.fixture

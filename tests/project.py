@@ -16,6 +16,14 @@ import yaml
 from experiments.recipes import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
+STAND_IN = Path(__file__).parent / "stand_in"
+# Outputs of the stages, and other paths, as in dvc.yaml.
+MODEL = "models/handwritten_digit.h5"
+SCORES = "metrics/evaluate.json"
+CHECKPOINT = "checkpoint.npz"
+# Commands as a person types them, but for `python`, which is the one that runs the tests.
+TRAIN = (sys.executable, "-m", "stages.train")
+QUICKSTART = (sys.executable, "-m", "tools.quickstart")
 # The tutorial's. There may be others, as there may be other parameters and metrics.
 STAGES = ["download", "normalize", "train", "evaluate"]
 Parameters = dict[str, dict[str, Any]]
@@ -134,9 +142,8 @@ def set_parameters(folder: Path, *changes: Parameters) -> None:
     path.write_text(yaml.safe_dump(parameters))
 
 
-def copy_of_project(folder: Path) -> Project:
-    """The files that git tracks or would, as they stand here, in a repository of their own."""
-    project = Project(folder)
+def copy_files(folder: Path) -> Project:
+    """Copies the files that git tracks or would, as they stand here, without a repository."""
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -148,6 +155,20 @@ def copy_of_project(folder: Path) -> Project:
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    return Project(folder)
+
+
+def copy_of_project(folder: Path, stand_in: bool = False) -> Project:
+    """Copies the project into a repository of its own, with a tiny network to train.
+
+    Args:
+        folder: the copy, which does not exist yet.
+        stand_in: whether tests/stand_in, which needs no TensorFlow, replaces train and evaluate.
+    """
+    project = copy_files(folder)
+    if stand_in:
+        for path in STAND_IN.glob("*.py"):
+            shutil.copy2(path, folder / "stages" / path.name)
     project.git("init", "--quiet", "--initial-branch=main")
     set_parameters(folder, TUTORIAL, TINY)
     project.commit("Start")

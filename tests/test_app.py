@@ -24,8 +24,12 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 from playwright.sync_api import Browser, Page, expect
 
-from app.server import SILENCE, where
+from app.server import where
 from tests.project import ROOT
+
+pytestmark = pytest.mark.xdist_group("app")  # one server for all
+SILENCE = 3  # seconds; the product's 10 would make the tests wait
+SERVER = f"import app.server; app.server.SILENCE = {SILENCE}; app.server.main()"
 
 
 def no_large_files() -> None:
@@ -35,12 +39,12 @@ def no_large_files() -> None:
 
 @pytest.fixture(scope="module")
 def address(trained_model: Path) -> Iterator[str]:
-    """Where a server listens, started as `make app` starts it."""
+    """Where a server listens, started as `make app` starts it, but for SILENCE."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "app.server", "--port", str(port), "--model", trained_model],
+        [sys.executable, "-c", SERVER, "--port", str(port), "--model", trained_model],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from stages.data.datasets import DATASETS
-from tests.project import TUTORIAL, set_parameters
+from tests.project import ROOT, TUTORIAL, set_parameters
 
-PROJECT = Path(__file__).parents[1]
 # What a stage looks like.
 FRAME = """
 import os, pathlib, signal, sys, time
@@ -34,7 +33,7 @@ def run(
     return subprocess.run(
         command,
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         preexec_fn=before,
         capture_output=True,
         text=True,
@@ -110,7 +109,7 @@ def test_a_signal_ends_it_once_nothing_half_written_is_left(
     with subprocess.Popen(
         script(HALF_WRITTEN),
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -152,7 +151,7 @@ def test_a_signal_that_a_library_swallows_ends_the_work_all_the_same(
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """What the stage needs of the project, and outputs of an earlier run."""
-    shutil.copytree(PROJECT / "stages", tmp_path / "stages")
+    shutil.copytree(ROOT / "stages", tmp_path / "stages")
     set_parameters(tmp_path, TUTORIAL)
     (tmp_path / "data/raw").mkdir(parents=True)
     (tmp_path / "data/raw/old").write_text("old")
@@ -242,7 +241,7 @@ def test_an_encoding_that_lacks_a_character() -> None:
     code = "from stages.edges.bad_input import explained\nwith explained(): print('1–2')"
     result = subprocess.run(
         [sys.executable, "-X", "utf8=0", "-c", code],
-        cwd=PROJECT,
+        cwd=ROOT,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
         check=False,
         capture_output=True,

@@ -4,9 +4,7 @@ import json
 
 import pytest
 
-from tests.project import Project
-
-SCORES = "metrics/evaluate.json"
+from tests.project import SCORES, Project
 
 
 def status(project: Project) -> str:

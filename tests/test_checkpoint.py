@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stages.training.checkpoint import Checkpoint, State, digest
+from tests.project import ROOT
 
-PROJECT = Path(__file__).parents[1]
 DEPENDENCIES = {"data": "a", "parameters": "b", "code": "c"}
 STATE = State(
     [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7), np.zeros(0)],
@@ -187,7 +187,7 @@ for n in itertools.count(len(state.history) if state else 1):
     last = 0
     for attempt in range(6):
         with subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()  # the first save of this process is over

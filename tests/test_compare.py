@@ -35,8 +35,8 @@ def table(predicted: list[int], confidence: list[float] | None = None) -> pd.Dat
 
 
 def test_mistakes_are_counted() -> None:
-    a, b = table([0, 9, 9, 9]), table([9, 9, 9, 3])
-    assert count_mistakes(a, b) == Mistakes(a_alone=1, b_alone=1, both=2)
+    a, b = table([0, 9, 9, 9]), table([9, 9, 2, 3])
+    assert count_mistakes(a, b) == Mistakes(a_alone=2, b_alone=1, both=1)
 
 
 def test_the_surest_mistakes_of_one_alone_come_first() -> None:

@@ -12,19 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.project import TUTORIAL, set_parameters
+from tests.project import CHECKPOINT, ROOT, TUTORIAL, set_parameters
 
-PROJECT = Path(__file__).parents[1]
-STAGES: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Those of ours; another may run what it likes.
 NAMES = [name for name, stage in STAGES.items() if stage["cmd"] == f"python -m stages.{name}"]
 ALL_SECTIONS = "card"  # tells of all parameters
-CHECKPOINT = "checkpoint.npz"  # gone by the end, and so no output
 
 
 @cache
 def parsed(path: Path) -> ast.Module:
-    return ast.parse((PROJECT / path).read_text())
+    return ast.parse((ROOT / path).read_text())
 
 
 def imported(path: Path) -> set[Path]:
@@ -39,7 +37,7 @@ def imported(path: Path) -> set[Path]:
             # from stages.data import arrays
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}
     files = {Path(*module.split(".")).with_suffix(".py") for module in modules}
-    return {file for file in files if (PROJECT / file).is_file()}
+    return {file for file in files if (ROOT / file).is_file()}
 
 
 def closure(path: Path) -> set[Path]:
@@ -55,7 +53,7 @@ def sections_read(path: Path) -> set[str]:
     """The sections of params.yaml that a file reads: `read_section(Train)` reads train."""
     calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
     if any(ast.unparse(call) == "read_yaml(PARAMETERS)" for call in calls):
-        return set(yaml.safe_load((PROJECT / "params.yaml").read_text()))
+        return set(yaml.safe_load((ROOT / "params.yaml").read_text()))
     return {
         ast.unparse(call.args[0]).lower()
         for call in calls
@@ -127,8 +125,8 @@ def test_deps_are_what_the_code_imports(stage: str) -> None:
 
 
 def test_what_python_imports_with_a_room_says_what_belongs_there() -> None:
-    for path in (PROJECT / "stages").rglob("__init__.py"):
-        (docstring,) = parsed(path.relative_to(PROJECT)).body
+    for path in (ROOT / "stages").rglob("__init__.py"):
+        (docstring,) = parsed(path.relative_to(ROOT)).body
         assert isinstance(docstring, ast.Expr), f"{path} holds code, and is no dependency"
 
 
@@ -143,7 +141,7 @@ def test_params_are_the_sections_that_the_code_reads(stage: str) -> None:
 def test_every_section_is_read_by_one_stage() -> None:
     stages = [stage for stage in STAGES if stage != ALL_SECTIONS]
     sections = [section for stage in stages for section in STAGES[stage].get("params", [])]
-    document = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert sorted(sections) == sorted(document)
 
 
@@ -180,7 +178,7 @@ def loaded(code: str, folder: Path) -> set[str]:
     result = subprocess.run(
         [sys.executable, "-c", f"{code}\n{ending}"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,

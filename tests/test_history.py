@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from stages.training.history import curves_in, history_in
+from tests.project import ROOT
 
-PROJECT = Path(__file__).parents[1]
+pytestmark = pytest.mark.xdist_group("history")  # its fixture is made once
 EPOCHS = [
     {"loss": 0.5, "accuracy": 0.9, "val_loss": 0.25, "val_accuracy": 0.95},
     {"loss": 1 / 3, "accuracy": 0.98, "val_loss": 1e-7, "val_accuracy": 1.0},
@@ -116,7 +117,7 @@ with history_in(pathlib.Path("killed/train")) as log:
         with subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=repository,
-            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
@@ -151,7 +152,7 @@ def test_nothing_is_sent_or_taken_up_as_the_environment_says(repository: Path) -
                 cwd=repository,
                 env=os.environ
                 | {
-                    "PYTHONPATH": str(PROJECT),
+                    "PYTHONPATH": str(ROOT),
                     "DVC_STUDIO_TOKEN": "secret",
                     "DVC_STUDIO_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
                     "DVC_STUDIO_REPO_URL": "https://example.org/a.git",
@@ -202,7 +203,7 @@ def test_a_repository_without_a_commit_is_one_clear_line(tmp_path: Path) -> None
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=280,

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages import train as stage
+from stages.edges.bad_input import BadInput
 from stages.training.history import curves_in
 from stages.training.threads import THREADS
-from tests.project import Project, activated
+from tests.project import CHECKPOINT, MODEL, TRAIN, Project, activated
 
-MODEL = Path("models/handwritten_digit.h5")
-CHECKPOINT = Path("checkpoint.npz")
-TRAIN = ("python", "-m", "stages.train")
 EPOCHS = 600  # more than ten kills leave time for
 
 
-def start(project: Project) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def kill_after_epochs(project: Project, number: signal.Signals, epochs: int, pause: float) -> str:
+    """Starts a training and kills it a pause after some more epochs; what it printed."""
+    process = subprocess.Popen(
         TRAIN,
         cwd=project.folder,
         env=activated(),
@@ -29,11 +29,6 @@ def start(project: Project) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def kill_after_epochs(project: Project, number: signal.Signals, epochs: int, pause: float) -> str:
-    """Starts a training and kills it so long after so many more epochs; what it printed."""
-    process = start(project)
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
@@ -76,18 +71,20 @@ def uninterrupted(project: Project, epochs: int) -> bytes:
 
 @pytest.mark.slow
 def test_killed_with_all_that_draws_random_numbers_it_ends_with_the_same_bytes(
-    project: Project,
+    real_project: Project,
 ) -> None:
     """A falling rate, warps, layers that keep more than weights; other threads, too."""
-    add_layers(project)
-    project.set({"train": {"schedule": "cosine"}, "warp": {"rotation": 20, "elastic_amplitude": 1}})
-    killed_again_and_again(project, [signal.SIGKILL, signal.SIGINT], 30)
+    add_layers(real_project)
+    real_project.set(
+        {"train": {"schedule": "cosine"}, "warp": {"rotation": 20, "elastic_amplitude": 1}}
+    )
+    killed_again_and_again(real_project, [signal.SIGKILL], 12)
 
 
 @pytest.mark.long
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(project: Project) -> None:
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(real_project: Project) -> None:
     signals = [signal.SIGKILL] * 6 + [signal.SIGTERM] * 2 + [signal.SIGINT] * 2
-    killed_again_and_again(project, signals, EPOCHS)
+    killed_again_and_again(real_project, signals, EPOCHS)
 
 
 def killed_again_and_again(project: Project, signals: list[signal.Signals], epochs: int) -> None:
@@ -103,7 +100,10 @@ def killed_again_and_again(project: Project, signals: list[signal.Signals], epoc
         assert not (project.folder / MODEL).exists()
         if number is not signal.SIGKILL:
             assert leftovers(project) == []
-    project.run(*TRAIN)
+    saved = epochs_saved(project)
+    output = project.run(*TRAIN)
+    assert f"epoch {saved + 1}/" in output
+    assert "epoch 1/" not in output
 
     assert (project.folder / MODEL).read_bytes() == expected
     assert not (project.folder / CHECKPOINT).exists()
@@ -120,30 +120,66 @@ def epochs_saved(project: Project) -> int:
         return str(file["about"]).count("val_loss")
 
 
-@pytest.mark.slow
-def test_a_checkpoint_of_another_training_is_not_used(project: Project) -> None:
-    expected = (project.folder / MODEL).read_bytes()
-    before = project.read("params.yaml")
-    project.set({"train": {"epochs": 500}})
-    kill_after_epochs(project, signal.SIGKILL, 1, 0)
-    assert epochs_saved(project)
-
-    (project.folder / "params.yaml").write_text(before)
-    output = project.run(*TRAIN)
-    assert "checkpoint.npz is of other parameters: training starts afresh" in output
-    assert "epoch 1/2" in output
-    assert (project.folder / MODEL).read_bytes() == expected
+@pytest.fixture
+def here(real_project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project in whose folder this process calls the stage's main(), without another start."""
+    monkeypatch.chdir(real_project.folder)
+    # TensorFlow has computed in this process, and takes no other number of threads any more.
+    monkeypatch.setattr(stage, "set_threads", lambda: None)
+    return real_project
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_training(project: Project) -> None:
-    before = (project.folder / MODEL).read_bytes()
-    project.set({"train": {"learning_rate": 1e30, "epochs": 50}})
-    output = project.run(*TRAIN, fails=True)
+def test_a_checkpoint_of_another_training_is_not_used(
+    here: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
-    assert re.search(
-        r"^train: (val_)?loss is (nan|inf) after epoch \d+, so .* below 1e\+30", output
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "save_network", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            stage.main()
+    assert epochs_saved(here) == 2
+    here.set({"warp": {"rotation": 5}, "train": {"epochs": 1}})
+    with (here.folder / "data/normalized/SHA256SUMS").open("a") as sums:
+        sums.write(f"{'0' * 64}  another\n")
+    (here.folder / "stages/new.py").touch()
+    stage.main()
+    said = capsys.readouterr().out
+    assert "checkpoint.npz is of other data and parameters and code: training starts afresh" in said
+    assert "1 epochs: loss" in said
+
+
+@pytest.mark.slow
+def test_a_checkpoint_depends_on_every_section_that_train_reads(
+    here: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, str]] = []
+
+    def record(_: Path, dependencies: dict[str, str]) -> None:
+        made.append(dependencies)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "Checkpoint", record)
+    changes = ({"model": {"hidden_units": [9]}}, {"train": {"seed": 7}}, {"warp": {"rotation": 5}})
+    for change in ({}, *changes):
+        here.set(change)
+        with pytest.raises(KeyboardInterrupt):
+            stage.main()
+    assert len({dependencies["parameters"] for dependencies in made}) == 4
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_stops_with_advice_that_would_do(here: Project) -> None:
+    before = (here.folder / MODEL).read_bytes()
+    here.set({"train": {"learning_rate": 1e30, "schedule": "cosine", "epochs": 1}})
+    with pytest.raises(BadInput) as problem:
+        stage.main()
+    assert re.fullmatch(
+        r"train: (val_)?loss is (nan|inf) after epoch 1, so training stops; "
+        r"try a train.learning_rate below 1e\+30.*",
+        str(problem.value),
     )
-    assert "Traceback" not in output
-    assert (project.folder / MODEL).read_bytes() == before
-    assert leftovers(project) == []
+    assert (here.folder / MODEL).read_bytes() == before
+    assert leftovers(here) == []

@@ -28,10 +28,9 @@ from stages.data import mirrors as module
 from stages.data.datasets import DATASETS, MNIST, PinnedFile
 from stages.data.mirrors import fetch, mirrors
 from stages.edges.bad_input import BadInput
-from tests.project import TUTORIAL, set_parameters
+from tests.project import ROOT, TUTORIAL, set_parameters
 
 PUBLIC = DATASETS["mnist"].mirrors
-PROJECT = Path(__file__).parents[1]
 # Noise, so that zipped it is as large, and arrives in several chunks.
 CONTENT = np.random.default_rng(0).bytes(200_000)
 ZIPPED = gzip.compress(CONTENT)
@@ -273,7 +272,7 @@ def closed_port() -> int:
 
 def project_copy(folder: Path) -> Path:
     """What the stage needs of the project, and outputs of an earlier run."""
-    shutil.copytree(PROJECT / "stages", folder / "stages")
+    shutil.copytree(ROOT / "stages", folder / "stages")
     set_parameters(folder, TUTORIAL, {"download": {"dataset": "mnist"}})
     (folder / "data/raw").mkdir(parents=True)
     (folder / "data/raw/x_train.npy").write_bytes(b"old")

@@ -3,12 +3,11 @@
 import hashlib
 from collections import Counter
 
-import pytest
 import yaml
 
 from stages.card import CARD, PREDICTIONS, page
 from stages.card import SCORES as SCORES_FILE
-from tests.project import ROOT, Project
+from tests.project import ROOT
 
 PARAMETERS = {"download.dataset": "mnist-5k", "evaluate.confidence": "0.9", "train.seed": "7"}
 SCORES = {
@@ -37,11 +36,3 @@ def test_the_card_in_git_is_that_of_the_results_in_git() -> None:
     for path in (SCORES_FILE, PREDICTIONS, CARD):
         content = (ROOT / path).read_bytes()
         assert hashlib.md5(content, usedforsecurity=False).hexdigest() == told[str(path)]
-
-
-@pytest.mark.slow
-def test_the_card_is_that_of_the_results(reproduced: Project) -> None:
-    text = reproduced.read(str(CARD))
-    assert "On 1,000 test images" in text
-    assert "`model.hidden_units` [8]" in text
-    assert "`train.epochs` 2" in text

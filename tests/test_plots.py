@@ -37,8 +37,8 @@ def test_two_revisions_are_drawn_in_the_same_panels(project: Project) -> None:
 @pytest.mark.slow
 def test_a_browser_without_a_network_draws_all_of_it(project: Project, browser: Browser) -> None:
     documented = re.findall(r"^\$ (.+)$", (ROOT / "docs/dvc.md").read_text(), re.MULTILINE)
-    assert [command.split()[0] for command in documented] == ["pip", "python", "dvc"]
-    for command in documented[1:]:  # requirements-dev.txt has what pip installs
+    assert [command.split()[0] for command in documented] == ["uv", "python", "dvc"]
+    for command in documented[1:]:  # requirements-dev.txt has what uv installs
         project.run("sh", "-c", command)
     project.set({"train": {"epochs": 1}})
     project.dvc("repro")

@@ -145,10 +145,10 @@ def test_a_missing_model_names_what_makes_it(tmp_path: Path) -> None:
 
 
 def test_from_another_folder_the_model_is_the_projects(
-    reproduced: Project, pictures: tuple[Path, list[int]]
+    really_reproduced: Project, pictures: tuple[Path, list[int]]
 ) -> None:
     folder, _ = pictures
-    here = {"PYTHONPATH": str(reproduced.folder)}
+    here = {"PYTHONPATH": str(really_reproduced.folder)}
     said = Project(folder).run("python", "-m", "app.predict", "0.png", environment=here)
     assert re.match(r"0\.png: \d", said)
 

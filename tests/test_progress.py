@@ -8,13 +8,12 @@ import sys
 import termios
 import threading
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from stages.edges.progress import Progress
+from tests.project import ROOT
 
-PROJECT = Path(__file__).parents[1]
 CODE = """
 import time
 from stages.edges.progress import Progress
@@ -30,7 +29,7 @@ print("done")
 
 def test_a_log_gets_a_line_a_step_without_control_characters() -> None:
     result = subprocess.run(
-        [sys.executable, "-c", CODE], cwd=PROJECT, capture_output=True, check=True, timeout=280
+        [sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, check=True, timeout=280
     )
     assert result.stdout == b"done\n"
     lines = result.stderr.decode().splitlines()
@@ -53,7 +52,7 @@ def test_a_terminal_gets_a_bar() -> None:
     reader.start()
     subprocess.run(
         [sys.executable, "-c", CODE],
-        cwd=PROJECT,
+        cwd=ROOT,
         stderr=theirs,
         stdout=subprocess.DEVNULL,
         check=True,

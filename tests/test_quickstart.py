@@ -1,18 +1,16 @@
 """`make quickstart` where a new user starts: in a clone of whatever kind, with edits."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from stages.training.threads import THREADS
-from tests.project import Project, activated
+from tests.project import QUICKSTART, Project, activated
 
 SCORES = "stages/results/scores.py"
-QUICKSTART = (sys.executable, "-m", "tools.quickstart")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_in_a_shallow_clone_beside_edits_and_without_hints(
     project: Project, tmp_path: Path
 ) -> None:

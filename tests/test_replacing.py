@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.edges.replacing import replacing
-
-PROJECT = Path(__file__).parents[1]
+from tests.project import ROOT
 
 
 def names(folder: Path) -> list[str]:
@@ -140,7 +139,7 @@ for n in itertools.count():
     seen = 0
     for attempt in range(12):
         with subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], cwd=PROJECT, stdout=subprocess.PIPE
+            [sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
             for _ in range(1 + attempt):  # folders that it has written

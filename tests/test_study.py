@@ -195,7 +195,7 @@ if seed == 2 or not marker.exists():
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_failed_training_is_told_and_asked_for_again_but_not_for_ever(
     project: Project, tmp_path: Path
 ) -> None:
@@ -212,7 +212,7 @@ def test_a_failed_training_is_told_and_asked_for_again_but_not_for_ever(
     assert "never came through: study-8-epochs-1-seed-2" in (reports / "study.md").read_text()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_experiment_that_has_left_no_result_is_told_and_not_tried_again(
     project: Project,
 ) -> None:

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import ROOT, Project, activated
-
-MODEL = "models/handwritten_digit.h5"
-TRAIN = ("python", "-m", "stages.train")
+from tests.project import MODEL, ROOT, TRAIN, Project, activated
 
 
 def test_a_clone_as_git_for_windows_makes_it_has_nothing_modified(

@@ -18,9 +18,8 @@ import psutil
 import pytest
 
 from experiments.study import OTHER_REPORTS
-from tests.project import Project, activated
+from tests.project import QUICKSTART, Project, activated
 
-QUICKSTART = (sys.executable, "-m", "tools.quickstart")
 EXPERIMENT = ("dvc", "exp", "run", "--temp", "-S", "train.epochs=3")
 STUDY = (
     *(sys.executable, "-m", "experiments.study", "--validation", "500"),

@@ -5,10 +5,8 @@ import json
 import pytest
 import yaml
 
-from tests.project import Project
+from tests.project import SCORES, Project
 from tools.verify import outputs
-
-SCORES = "metrics/evaluate.json"
 
 
 @pytest.mark.slow
