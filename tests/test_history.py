@@ -4,7 +4,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -101,44 +100,6 @@ def test_after_each_epoch_all_so_far_can_be_read(folder: Path) -> None:
         assert read_all(folder) == whole
         assert set(read_all(folder)) == FILES
     assert read_all(folder) == whole
-
-
-def test_killed_at_any_time_every_file_is_whole(repository: Path) -> None:
-    """A process logs one epoch after another, each of equal numbers, until it is killed."""
-    code = """
-import itertools, pathlib
-from stages.training.history import history_in
-with history_in(pathlib.Path("killed/train")) as log:
-    for n in itertools.count(1):
-        log(dict.fromkeys(["loss", "accuracy", "val_loss", "val_accuracy"], float(n)))
-        print(n, flush=True)
-"""
-    for attempt in range(3):
-        with subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=repository,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            for _ in range(attempt + 1):
-                process.stdout.readline()
-            time.sleep(0.003 * attempt)
-            process.kill()
-            done = attempt + 1 + len(process.stdout.read().split())
-        folder = repository / "killed/train"
-        assert (
-            set(read_all(folder)) - {name for name in read_all(folder) if "partial" in name}
-            == FILES
-        )
-        for path, metric in ((LOSS, "loss"), (ACCURACY, "accuracy")):
-            table = curves_in((folder / path).read_text(), metric)
-            for values in (table["train"], table["validation"]):
-                assert values.tolist() == values.index.tolist() == list(range(1, len(values) + 1))
-                assert len(values) in (done, done + 1)
-        json.loads((folder / "metrics.json").read_text())
-    shutil.rmtree(repository / "killed")
 
 
 def test_nothing_is_sent_or_taken_up_as_the_environment_says(repository: Path) -> None:

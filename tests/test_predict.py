@@ -1,4 +1,4 @@
-"""The command that reads the digit in a picture, as a process of its own."""
+"""The command that reads the digit in a picture."""
 
 import io
 import json
@@ -6,8 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,19 +16,32 @@ from PIL import Image, ImageOps
 
 from app import answers as saying
 from app.digits import Digit
+from app.predict import main
 from stages.data.datasets import embedded_mnist_5k
+from stages.edges.bad_input import BadInput
+from stages.training import repeatable
 from tests.project import ROOT, Project
 
 
-def predict(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app.predict", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
+class Result(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def predict(*arguments: str | Path) -> Result:
+    """Calls the command's main() in this process, which spares the start of TensorFlow."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+        # TensorFlow has computed in this process, and takes no other number of threads any more.
+        patch.setattr(repeatable, "set_threads", lambda: None)
+        try:
+            status = int(main())
+        except BadInput as problem:
+            status = 1
+            print(problem, file=err)
+    return Result(status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
