@@ -7,7 +7,7 @@ import pytest
 from stages.training.threads import THREADS
 from tests.project import QUICKSTART, Project, activated
 
-SCORES = "stages/results/scores.py"
+OPTIONS = "stages/results/parameters.py"
 
 
 @pytest.mark.slow
@@ -21,9 +21,11 @@ def test_in_a_shallow_clone_beside_edits_and_without_hints(
     clone.set({"evaluate": {"worst": 9}})
     (clone.folder / "docs/app.png").unlink()
     # New code that a stage depends on is part of what is run.
-    (clone.folder / "stages/results/again.py").write_text((clone.folder / SCORES).read_text())
+    (clone.folder / "stages/results/again.py").write_text((clone.folder / OPTIONS).read_text())
     evaluate = clone.folder / "stages/evaluate.py"
-    evaluate.write_text(evaluate.read_text().replace("results.scores", "results.again"))
+    code = evaluate.read_text()
+    assert "results.parameters" in code
+    evaluate.write_text(code.replace("results.parameters", "results.again"))
     before = clone.git("status", "--porcelain")
     # As on a machine where git has not been told who one is.
     known = [name for name in activated() if name.startswith(("GIT_AUTHOR", "GIT_COMMITTER"))]
