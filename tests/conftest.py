@@ -6,16 +6,19 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
-from playwright.sync_api import Browser, sync_playwright
 
 from stages.data.datasets import embedded_mnist_5k
 from stages.data.scaling import Scaling
 from tests.project import MODEL, STAGES, Once, Project, copy_of_project
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 NEEDS_A_RUN = {"reproduced", "really_reproduced", "trained_model"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -124,8 +127,14 @@ def trained_model(once: Once) -> Path:
     return once("trained-model", make) / Path(MODEL).name
 
 
-@pytest.fixture
-def browser() -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """One browser for a module's tests; each opens a context of its own in it.
+
+    Not for the session: while it is open, no test of the same process may call asyncio.run().
+    """
+    from playwright.sync_api import sync_playwright
+
     path = next((path for path in map(shutil.which, BROWSERS) if path), None)
     if path is None:
         pytest.skip("no browser here: install chromium to run this test")

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import io
 import json
 import re
 import resource
@@ -11,21 +10,21 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
-from playwright.sync_api import Browser, Page, expect
 
-from app.server import where
+from tests.drawings import encoded
 from tests.project import ROOT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.xdist_group("app")  # one server for all
 SILENCE = 3  # seconds; the product's 10 would make the tests wait
@@ -39,7 +38,7 @@ def no_large_files() -> None:
 
 @pytest.fixture(scope="module")
 def address(trained_model: Path) -> Iterator[str]:
-    """Where a server listens, started as `make app` starts it, but for SILENCE."""
+    """The host and port of a server, started as `make app` starts it, but for SILENCE."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,32 +52,52 @@ def address(trained_model: Path) -> Iterator[str]:
     try:
         assert server.stdout is not None
         assert "Draw at" in server.stdout.readline()
-        yield f"http://127.0.0.1:{port}/"
+        yield f"127.0.0.1:{port}"
     finally:
         server.terminate()
         server.wait(timeout=100)
 
 
 @pytest.fixture
-def page(address: str, browser: Browser) -> Iterator[Page]:
+def page(address: str, browser: "Browser") -> Iterator["Page"]:
     """The page in a browser; every request it made must have stayed on this machine."""
-    page = browser.new_page()
-    requests: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(address)
-    yield page
+    with browser.new_context() as context:
+        page = context.new_page()
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(f"http://{address}/")
+        yield page
     assert requests
-    assert all(url.startswith((address, "data:", "blob:")) for url in requests)
+    assert all(url.startswith((f"http://{address}/", "data:", "blob:")) for url in requests)
 
 
-def one() -> Image.Image:
+def connect(address: str) -> contextlib.closing[http.client.HTTPConnection]:
+    return contextlib.closing(http.client.HTTPConnection(address, timeout=100))
+
+
+def post(address: str, picture: bytes) -> tuple[int, Any]:
+    """Asks for the digits of a picture: the status and the content of the answer."""
+    with connect(address) as connection:
+        connection.request("POST", "/digit", picture)
+        answer = connection.getresponse()
+        return answer.status, json.load(answer)
+
+
+def draw_one() -> Image.Image:
     """Dark ink on paper: a 1."""
     picture = Image.new("L", (200, 200), 240)
     ImageDraw.Draw(picture).line([(104, 40), (96, 160)], fill=20, width=14)
     return picture
 
 
-def likeliest(page: Page) -> int:
+ONE = encoded(draw_one())
+
+
+def wait_for(page: "Page", message: str) -> None:
+    page.locator("#message", has_text=message).wait_for(timeout=60_000)
+
+
+def likeliest(page: "Page") -> int:
     """The digit of the longest of the ten bars."""
     texts = page.locator("#bars li span").all_inner_texts()
     assert len(texts) == 10
@@ -88,7 +107,8 @@ def likeliest(page: Page) -> int:
     return int(digits[shares.index(max(shares))])
 
 
-def test_a_1_drawn_with_the_mouse_is_read(page: Page) -> None:
+def test_a_1_drawn_with_the_mouse_is_read(page: "Page") -> None:
+    assert page.locator("#seen").is_hidden()
     box = page.locator("#paper").bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"]
@@ -97,26 +117,25 @@ def test_a_1_drawn_with_the_mouse_is_read(page: Page) -> None:
     page.mouse.move(x - 5, y + 0.8 * box["height"], steps=12)
     page.mouse.up()
 
-    expect(page.locator("#message")).to_contain_text("It is a 1", timeout=20_000)
+    wait_for(page, "It is a 1")
     assert likeliest(page) == 1
     seen = "document.getElementById('seen').getContext('2d').getImageData(0, 0, 28, 28).data"
     levels = page.evaluate(f"Array.from({seen})")
     assert len({tuple(levels[at : at + 3]) for at in range(0, len(levels), 4)}) > 2
 
     page.locator("#clear").click()
-    expect(page.locator("#bars")).to_be_hidden()
-    expect(page.locator("#seen")).to_be_hidden()  # no black square
+    assert page.locator("#bars").is_hidden()
+    assert page.locator("#seen").is_hidden()  # no black square
 
 
-def test_several_digits_are_boxed_and_one_number(page: Page, tmp_path: Path) -> None:
-    expect(page.locator("#seen")).to_be_hidden()
+def test_several_digits_are_boxed_and_one_number(page: "Page", tmp_path: Path) -> None:
     row = Image.new("L", (600, 200), 240)
     for place in range(3):
-        row.paste(one(), (200 * place, 0))
+        row.paste(draw_one(), (200 * place, 0))
     row.save(tmp_path / "row.png")
     page.set_input_files("#file", tmp_path / "row.png")
 
-    expect(page.locator("#message")).to_contain_text("111", timeout=20_000)
+    wait_for(page, "111")
     assert page.evaluate("document.getElementById('seen').width") == 3 * 28
     pixels = "document.getElementById('boxes').getContext('2d').getImageData(0, 280, 560, 1).data"
     lines = np.array(page.evaluate(f"Array.from({pixels})")).reshape(-1, 4)[:, 3] > 128
@@ -129,105 +148,86 @@ def test_several_digits_are_boxed_and_one_number(page: Page, tmp_path: Path) -> 
     assert not np.any(page.evaluate(f"Array.from({pixels})"))
 
 
-def test_a_dropped_picture_is_read(page: Page) -> None:
-    file = io.BytesIO()
-    ImageOps.invert(one()).save(file, "PNG")
+def test_a_file_is_opened_or_dropped_and_read_or_refused(page: "Page", tmp_path: Path) -> None:
+    files = {
+        "one.png": (ONE, "It is a 1"),
+        "text.png": (b"no picture", "Not a picture"),
+        "large.png": (bytes(32_000_001), "larger than 32 MB"),
+    }
+    for name, (content, message) in files.items():
+        (tmp_path / name).write_bytes(content)
+        page.set_input_files("#file", tmp_path / name)
+        wait_for(page, message)
+        assert page.locator("#bars").is_visible() == (content == ONE)
+
     transfer = page.evaluate_handle(
         """(bytes) => {
             const transfer = new DataTransfer();
             transfer.items.add(new File([new Uint8Array(bytes)], "one.png"));
             return transfer;
         }""",
-        list(file.getvalue()),
+        list(encoded(ImageOps.invert(draw_one()))),
     )
     page.dispatch_event("#paper", "drop", {"dataTransfer": transfer})
-
-    expect(page.locator("#message")).to_contain_text("It is a 1", timeout=20_000)
+    wait_for(page, "It is a 1")
     assert likeliest(page) == 1
 
 
-def test_a_picture_file_is_read_and_what_is_none_gets_a_message(page: Page, tmp_path: Path) -> None:
-    one().save(tmp_path / "one.png")
-    page.set_input_files("#file", tmp_path / "one.png")
-    expect(page.locator("#message")).to_contain_text("It is a 1", timeout=20_000)
-    assert likeliest(page) == 1
+def test_a_picture_of_megabytes_is_answered_and_touches_no_disk(address: str) -> None:
+    large = draw_one().resize((1_500, 1_500)).convert("RGB")
+    picture = encoded(large, compress_level=0)
+    assert len(picture) > 5_000_000
+    status, answer = post(address, picture)  # no_large_files forbids the disk
 
-    (tmp_path / "text.png").write_text("no picture")
-    page.set_input_files("#file", tmp_path / "text.png")
-    expect(page.locator("#message")).to_contain_text(re.compile("not a picture", re.IGNORECASE))
-    expect(page.locator("#bars")).to_be_hidden()
-
-    (tmp_path / "large.png").write_bytes(bytes(32_000_001))
-    page.set_input_files("#file", tmp_path / "large.png")
-    expect(page.locator("#message")).to_contain_text("larger than 32 MB")
+    assert status == 200
+    (digit,) = answer["digits"]
+    assert len(digit["probabilities"]) == 10
+    assert int(np.argmax(digit["probabilities"])) == 1
+    assert len(digit["image"]) == 28 * 28
+    assert max(digit["image"]) == 255
 
 
-def bomb() -> bytes:
-    """A file of 12 kilobytes that holds more pixels than are read."""
-    file = io.BytesIO()
-    Image.new("1", (10_001, 10_000)).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
+def test_what_is_no_picture_is_refused(address: str) -> None:
+    too_many_pixels = encoded(Image.new("1", (10_001, 10_000)))
+    for body, message in [
         (b"no picture", "not a picture"),
         (b"", "not a picture"),
-        (bomb(), "more than 100 megapixels"),
-    ],
-    ids=["text", "nothing", "bomb"],
-)
-def test_what_is_no_picture_is_refused(address: str, body: bytes, message: str) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        post(address, body)
-
-    assert refused.value.code == 422
-    answer = json.loads(refused.value.read())
-    assert set(answer) == {"error"}
-    assert message in answer["error"]
+        (too_many_pixels, "more than 100 megapixels"),
+    ]:
+        status, answer = post(address, body)
+        assert status == 422
+        assert set(answer) == {"error"}
+        assert message in answer["error"]
 
 
 @pytest.mark.parametrize(
     "header", [("Content-Length", "32000001"), ("Transfer-Encoding", "chunked")]
 )
 def test_an_upload_over_the_limit_is_refused(address: str, header: tuple[str, str]) -> None:
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=100)
-    connection.putrequest("POST", "/digit")
-    connection.putheader(*header)
-    connection.endheaders()
-    if header[1] == "chunked":  # the size is known only once it has come
-        with contextlib.suppress(ConnectionError):
-            for _ in range(33):
-                connection.send(b"f4240\r\n" + bytes(1_000_000) + b"\r\n")
-
-    assert connection.getresponse().status == 413
-    connection.close()
-
-
-def test_a_picture_is_answered(address: str) -> None:
-    file = io.BytesIO()
-    one().save(file, "PNG")
-    answer = json.loads(post(address, file.getvalue()))
-
-    (digit,) = answer["digits"]
-    assert int(np.argmax(digit["probabilities"])) == 1
-    assert len(digit["probabilities"]) == 10
-    assert len(digit["image"]) == 28 * 28
-    assert max(digit["image"]) == 255
+    with connect(address) as connection:
+        connection.putrequest("POST", "/digit")
+        connection.putheader(*header)
+        connection.endheaders()
+        if header[1] == "chunked":  # the size is known only once it has come
+            with contextlib.suppress(ConnectionError):
+                for _ in range(33):
+                    connection.send(b"f4240\r\n" + bytes(1_000_000) + b"\r\n")
+        assert connection.getresponse().status == 413
 
 
 def test_only_this_machine_is_served(address: str) -> None:
     with socket.socket() as other, pytest.raises(ConnectionRefusedError):
-        other.connect(("127.0.0.2", urlsplit(address).port or 0))
+        other.connect(("127.0.0.2", urlsplit(f"//{address}").port or 0))
 
 
 def test_the_browser_is_told_what_to_refuse(address: str) -> None:
-    with urllib.request.urlopen(address, timeout=100) as answer:  # noqa: S310
-        policy = answer.headers["Content-Security-Policy"].split("; ")
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    with connect(address) as connection:
+        connection.request("GET", "/")
+        headers = connection.getresponse().headers
+    policy = headers["Content-Security-Policy"].split("; ")
     assert policy[0] == "default-src 'self'"
     assert {"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} == set(policy[1:])
+    assert headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize(
@@ -249,47 +249,34 @@ def test_the_browser_is_told_what_to_refuse(address: str) -> None:
     ],
 )
 def test_other_sites_are_refused(address: str, headers: dict[str, str], status: int) -> None:
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=100)
-    for method, path in (("GET", "/"), ("POST", "/digit")):
-        body = png(one()) if method == "POST" else None
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        answer.read()
-        assert answer.status == status
-    connection.close()
+    with connect(address) as connection:
+        for method, path, body in (("GET", "/", None), ("POST", "/digit", ONE)):
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == status
 
 
-def test_half_open_requests_keep_nobody_out(address: str) -> None:
-    place = (urlsplit(address).hostname, urlsplit(address).port)
-    with contextlib.ExitStack() as stack:
-        for number in range(150):
-            other = stack.enter_context(socket.create_connection(place, timeout=100))
-            other.sendall(b"POST /digit HTTP/1.1\r\nContent-Length: 9999\r\n\r\n"[: 5 + number])
-        assert json.loads(post(address, png(one())))["digits"]
-        # And those who say no more are shown out.
-        other.settimeout(60)
-        assert other.recv(1) in (b"", b"H")  # H: of HTTP/1.1 400
+def test_a_client_that_pauses_is_answered(address: str) -> None:
+    with connect(address) as connection:
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        time.sleep(0.7 * SILENCE)
+        connection.putrequest("POST", "/digit")
+        connection.putheader("Content-Length", str(len(ONE)))
+        connection.endheaders()
+        time.sleep(0.7 * SILENCE)  # the server looks for silent connections every second
+        connection.send(ONE)
+        assert json.load(connection.getresponse())["digits"]
 
 
-def test_whoever_pauses_on_a_connection_is_answered(address: str) -> None:
-    place = urlsplit(address)
-    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=100)
-    connection.request("GET", "/")
-    connection.getresponse().read()
-    time.sleep(0.8 * SILENCE)
-    picture = png(one())
-    connection.putrequest("POST", "/digit")
-    connection.putheader("Content-Length", str(len(picture)))
-    connection.endheaders()
-    time.sleep(0.4 * SILENCE)  # in all more than SILENCE since the first answer
-    connection.send(picture)
-    assert json.load(connection.getresponse())["digits"]
-    connection.close()
+def test_incomplete_requests_keep_nobody_out(address: str) -> None:
+    """The page is busy with more clients than may be connected at a time, until it drops them.
 
-
-def test_those_who_drip_are_shown_out_too(address: str) -> None:
-    """More than may be connected at a time, each of which says a byte now and then."""
-    place = (urlsplit(address).hostname, urlsplit(address).port)
+    A hundred say no more after the start of a request. The others send a byte now and then.
+    """
+    host, port = address.split(":")
+    start = b"POST /digit HTTP/1.1\r\nContent-Length: 9999\r\n\r\n"
     answered = threading.Event()
 
     def drip(others: list[socket.socket]) -> None:
@@ -298,55 +285,39 @@ def test_those_who_drip_are_shown_out_too(address: str) -> None:
                 with contextlib.suppress(OSError):
                     other.send(b"G")
 
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, contextlib.ExitStack() as stack:
         stack.callback(answered.set)
-        others = [
-            stack.enter_context(socket.create_connection(place, timeout=100)) for _ in range(600)
-        ]
-        pool.submit(drip, others)
-        assert json.loads(post(address, png(one())))["digits"]
-        answered.set()
+        others = []
+        for number in range(700):
+            other = socket.create_connection((host, int(port)), timeout=100)
+            others.append(stack.enter_context(other))
+            other.sendall(start[: 1 + number % len(start)])
+        pool.submit(drip, others[100:])
+        assert post(address, ONE)[0] == 200
+        assert others[0].recv(1) in (b"", b"H")  # H: of HTTP/1.1 400
 
 
 def test_a_second_person_is_answered_while_large_pictures_are_read(address: str) -> None:
-    large = png(Image.new("L", (9_990, 9_990)))
+    large = encoded(Image.new("L", (9_990, 9_990)))
     with ThreadPoolExecutor() as pool:
         answers = [pool.submit(post, address, large) for _ in range(4)]
-        assert json.loads(post(address, png(one())))["digits"]
+        wait(answers, return_when=FIRST_COMPLETED)  # the next ones are being read, or queue
+        assert post(address, ONE)[0] == 200
         assert not all(answer.done() for answer in answers)
-        for answer in answers:
-            with pytest.raises(urllib.error.HTTPError, match="422"):  # no ink
-                answer.result()
+        assert {answer.result()[0] for answer in answers} == {422}  # no ink
 
 
-def test_a_picture_of_megabytes_touches_no_disk(address: str) -> None:
-    picture = png(one().resize((1_500, 1_500)).convert("RGB"), compress_level=0)
-    assert len(picture) > 5_000_000
-    assert json.loads(post(address, picture))["digits"]  # see no_large_files
+def test_it_is_said_who_is_let_in() -> None:
+    from app.server import where  # imports TensorFlow
 
-
-@pytest.mark.parametrize(
-    ("host", "said"),
-    [
-        ("127.0.0.1", r"Draw at http://127.0.0.1:80/ .*make app HOST=0.0.0.0 lets a phone in\)"),
-        ("::1", r"Draw at http://\[::1\]:80/ .*make app HOST=0.0.0.0 lets a phone in\)"),
-        ("0.0.0.0", r"Draw at http://.*:80/ .* Whoever reaches this machine can use the page."),  # noqa: S104
-        ("::", r"Draw at http://\[.*\]:80/ .* Whoever reaches this machine can use the page."),
-        ("192.0.2.1", r"Draw at http://192.0.2.1:80/ .* Whoever reaches .*"),
-        ("box", r"Draw at http://box:80/ .* Whoever reaches .*"),
-    ],
-)
-def test_it_is_said_who_is_let_in(host: str, said: str) -> None:
-    assert re.fullmatch(said, where(host, 80))
-
-
-def png(image: Image.Image, compress_level: int = 1) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=compress_level)
-    return file.getvalue()
-
-
-def post(address: str, body: bytes) -> Any:
-    request = urllib.request.Request(f"{address}digit", data=body)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=100) as answer:  # noqa: S310
-        return answer.read()
+    for_a_phone = r"\(Ctrl-C ends it; make app HOST=0\.0\.0\.0 lets a phone in\)"
+    for_all = r"\(Ctrl-C ends it\)\. Whoever reaches this machine can use the page\."
+    for host, url, access in [
+        ("127.0.0.1", r"http://127\.0\.0\.1:80/", for_a_phone),
+        ("::1", r"http://\[::1\]:80/", for_a_phone),
+        ("0.0.0.0", r"http://.*:80/", for_all),  # noqa: S104
+        ("::", r"http://\[.*\]:80/", for_all),
+        ("192.0.2.1", r"http://192\.0\.2\.1:80/", for_all),
+        ("box", r"http://box:80/", for_all),
+    ]:
+        assert re.fullmatch(f"Draw at {url} {access}", where(host, 80))

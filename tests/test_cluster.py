@@ -15,12 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from experiments.cluster import differences, pinned, train_on_node
-from tests.project import ROOT, Project, activated
-from tests.test_study import at_work, wait_for
+from experiments.recipes import EXPERIMENTS
+from stages.edges.bad_input import Terminated
+from tests.project import MODEL, ROOT, Project, activated
+from tests.test_study import SMALL, at_work, trains, wait_for
 
 KEYS = ("KEY", "SECRET")
-STUDY = ("python", "-m", "experiments.study", "--on", "test", "--hidden-units", "8")
+STUDY = (*SMALL, "--on", "test", "--epochs", "1", "2", "--seeds", "42", "43")
 
 
 class Bucket:
@@ -64,6 +65,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
+        self.gate = folder / "gate"  # while it is there, trainings wait
         (folder / "token").write_text("0123456789abcdef" * 2)
         self.homes: list[Path] = []
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -82,23 +84,18 @@ class Cluster:
         """Starts one more node; the first is the head."""
         home = self.folder / f"home{len(self.homes)}"
         home.mkdir()
-        where = (
-            [f"--address=127.0.0.1:{self.port}"]
-            if self.homes
-            else [
-                *(
-                    "--head",
-                    "--include-dashboard=false",
-                    f"--port={self.port}",
-                    f"--temp-dir={self.folder}/ray",
-                ),
-                f"--ray-client-server-port={free_port()}",  # of two heads one would end at once
-            ]
-        )
-        command = ["ray", "start", *where, "--block", "--num-cpus=1", "--disable-usage-stats"]
+        command = ["ray", "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+        if self.homes:
+            command += [f"--address=127.0.0.1:{self.port}"]
+        else:
+            command += ["--head", "--include-dashboard=false", f"--port={self.port}"]
+            command += [f"--temp-dir={self.folder}/ray"]
+            # Of two heads with the same one of these ports one would end at once.
+            command += [f"--ray-client-server-port={free_port()}"]
         environment = self.environment | {
             "HOME": str(home),
             "XDG_CACHE_HOME": str(home / "cache"),
+            "TRAINING_GATE": str(self.gate),
             "RAY_process_group_cleanup_enabled": "1",
             "RAY_worker_niceness": "0",
         }
@@ -117,22 +114,18 @@ class Cluster:
         self.processes.append(process)
         wait_for(lambda: "Ray runtime started" in log.read_text(), 200, log)
 
-    def trainings(self) -> list[int]:
-        """On each node, how many processes are at work on trainings."""
-        return [len(at_work(home / "cache/mnist-study/trainings")) for home in self.homes]
+    @property
+    def trainings(self) -> list[Path]:
+        """Where the trainings of each node have their clones."""
+        return [home / "cache/mnist-study/trainings" for home in self.homes]
 
-    def train(self) -> bool:
-        """Whether each node is in the middle of a training."""
-        return all(self.trains(number) for number in range(len(self.homes)))
-
-    def trains(self, number: int) -> bool:
-        commands = at_work(self.homes[number] / "cache")
-        return any("-m stages.train" in command for command in commands)
+    def all_train(self) -> bool:
+        return all(map(trains, self.trainings))
 
     def nothing_left(self) -> bool:
-        folders = [home / "cache/mnist-study/trainings" for home in self.homes]
-        return not any(self.trainings()) and not any(
-            any(folder.iterdir()) for folder in folders if folder.exists()
+        return not any(
+            at_work(folder) or (folder.exists() and any(folder.iterdir()))
+            for folder in self.trainings
         )
 
     def kill(self, number: int, name: str) -> None:
@@ -180,18 +173,22 @@ def answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def use(project: Project, bucket: Bucket) -> None:
-    """Sets up the remote, as the README says."""
-    project.dvc("remote", "add", "--local", "--default", "storage", "s3://data/study")
-    for key, value in (
-        ("endpointurl", f"http://127.0.0.1:{bucket.port}"),
-        ("access_key_id", KEYS[0]),
-        ("secret_access_key", KEYS[1]),
-    ):
-        project.dvc("remote", "modify", "--local", "storage", key, value)
+def use(project: Project, bucket: Bucket, bucket_name: str = "data", secret: str = KEYS[1]) -> None:
+    """Has the project use the bucket as its remote."""
+    (project.folder / ".dvc/config.local").write_text(f"""
+[core]
+    remote = storage
+['remote "storage"']
+    url = s3://{bucket_name}/study
+    endpointurl = http://127.0.0.1:{bucket.port}
+    access_key_id = {KEYS[0]}
+    secret_access_key = {secret}
+""")
 
 
 def test_packages_that_differ_are_named() -> None:
+    from experiments.cluster import differences, pinned
+
     packages = pinned((ROOT / "requirements.txt").read_text())
     assert len(packages) > 50
     assert differences(packages) == ""
@@ -201,6 +198,8 @@ def test_packages_that_differ_are_named() -> None:
 
 def test_a_node_needs_no_copy_of_the_project(tmp_path: Path) -> None:
     from ray import cloudpickle
+
+    from experiments.cluster import train_on_node
 
     task = cloudpickle.dumps((train_on_node, (None, ["numpy==1.0"], {}, "name", {})))
     assert pickle.loads(task)[0] is not None  # noqa: S301
@@ -249,9 +248,9 @@ def test_a_team_shares_data_models_and_experiments(
     # By somebody who has no clone.
     (tmp_path / "elsewhere").mkdir()
     elsewhere = Project(tmp_path / "elsewhere")
-    dvc("get", shared, "models/handwritten_digit.h5", "--out=got.h5", at=elsewhere)
+    dvc("get", shared, MODEL, "--out=got.h5", at=elsewhere)
     dvc("artifacts", "get", shared, "handwritten-digit", "--rev=v1.0.0", at=elsewhere)
-    model = (project.folder / "models/handwritten_digit.h5").read_bytes()
+    model = (project.folder / MODEL).read_bytes()
     assert (elsewhere.folder / "got.h5").read_bytes() == model
     assert (elsewhere.folder / "handwritten_digit.h5").read_bytes() == model
 
@@ -261,13 +260,11 @@ def test_what_is_wrong_at_the_start_is_told_in_a_line(
     project: Project, bucket: Bucket, cluster: Cluster
 ) -> None:
     def refused(**environment: str) -> str:
-        start = time.monotonic()
         output = project.run(*STUDY, fails=True, environment=cluster.environment | environment)
-        print(f"{time.monotonic() - start:.1f} s: {output}")
         assert "Traceback" not in output
         (first, *lines) = output.splitlines()
         assert first.startswith("Trainings: 0 of")
-        assert not cluster.homes[0].joinpath("cache/mnist-study/trainings").exists()
+        assert not cluster.trainings[0].exists()
         return "\n".join(lines)
 
     assert "DVC has no default remote" in refused()
@@ -285,12 +282,11 @@ def test_what_is_wrong_at_the_start_is_told_in_a_line(
     requirements.write_text(f"{before}none-such==1.0\n")
     assert re.match(r"Node .*: none-such none instead of ==1.0; results would not be", refused())
     requirements.write_text(before)
-    project.dvc("remote", "modify", "--local", "storage", "secret_access_key", "WRONG")
+    use(project, bucket, secret="WRONG")  # noqa: S106
     told = refused()
     assert "The data cannot be pushed to the remote storage (s3://data/study)" in told
     assert "Forbidden" in told
-    project.dvc("remote", "modify", "--local", "storage", "secret_access_key", KEYS[1])
-    project.dvc("remote", "modify", "--local", "storage", "url", "s3://none/study")
+    use(project, bucket, "none")
     told = refused()
     assert "The data cannot be pushed to the remote storage (s3://none/study)" in told
     assert "bucket does not exist" in told
@@ -298,10 +294,23 @@ def test_what_is_wrong_at_the_start_is_told_in_a_line(
     assert "The data cannot be pushed to the remote storage (s3://none/study)" in refused()
 
 
-@pytest.mark.long
+def start(project: Project, cluster: Cluster, log: Path) -> "subprocess.Popen[bytes]":
+    """Starts a study of two trainings."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            STUDY,
+            cwd=project.folder,
+            env=activated() | cluster.environment,
+            stdout=file,
+            stderr=file,
+        )
+
+
+@pytest.mark.slow
 def test_a_study_on_two_nodes_survives_what_can_go_wrong(
     project: Project, bucket: Bucket, cluster: Cluster, tmp_path: Path
 ) -> None:
+    log = tmp_path / "log"
     cluster.start()
     use(project, bucket)
     lock = project.read("dvc.lock")
@@ -309,66 +318,59 @@ def test_a_study_on_two_nodes_survives_what_can_go_wrong(
     project.git("reset", "--quiet", "--soft", "HEAD~1")
     project.git("rm", "-r", "--quiet", "--force", "dvc.lock", "metrics", "plots")
     project.commit("No results")
-    log = tmp_path / "log"
 
-    def start() -> "subprocess.Popen[bytes]":
-        with log.open("ab") as file:
-            return subprocess.Popen(
-                [sys.executable, *STUDY[1:], "--epochs", "1", "2", "--seeds", "42", "43"],
-                cwd=project.folder,
-                env=activated() | cluster.environment,
-                stdout=file,
-                stderr=file,
-            )
-
-    # Each kind of end while both train.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        study = start()
-        wait_for(cluster.train, 600, log)
-        study.send_signal(number)
-        began = time.monotonic()
-        assert study.wait(20) == -number, log.read_text()
-        print(f"{number.name}: {time.monotonic() - began:.1f} s")
-        wait_for(cluster.nothing_left, 20, log)
-    assert project.git("for-each-ref", "refs/exps") == ""
-
-    study = start()
-    wait_for(cluster.train, 600, log)
+    cluster.gate.touch()
+    study = start(project, cluster, log)
+    wait_for(cluster.all_train, 600, log)
     cluster.kill(1, "raylet")
+    cluster.gate.unlink()
     bucket.be_missed()
     # The other node takes that training over, and its worker dies.
     wait_for(lambda: "1 of 2 trained" in log.read_text(), 600, log)
-    wait_for(lambda: cluster.trains(0), 600, log)
+    wait_for(lambda: trains(cluster.trainings[0]), 600, log)
     cluster.kill(0, "ray::train_on_node")
     assert study.wait(600) == 0, log.read_text()
     assert not re.search("Traceback|raylet", log.read_text())
     assert cluster.nothing_left()
 
-    experiments = sorted(project.experiments())
-    assert [name.rpartition("-")[0] for name in experiments] == [
+    experiments = project.git("for-each-ref", "--format=%(refname)", EXPERIMENTS).split()
+    names = [experiment.rpartition("/")[2] for experiment in sorted(experiments)]
+    assert [name.rpartition("-")[0] for name in names] == [
         "study-8-epochs-2-seed-42",
         "study-8-epochs-2-seed-43",
     ]
     # The same bytes as here, also those trained elsewhere, and models to be had.
-    (ours,) = project.git(
-        "for-each-ref", "--format=%(refname)", f"refs/exps/**/{experiments[0]}"
-    ).split()
-    assert project.git("show", f"{ours}:dvc.lock") == lock
-    assert "Is your cache up to date?" in project.dvc("exp", "apply", experiments[1], fails=True)
+    assert project.git("show", f"{experiments[0]}:dvc.lock") == lock
+    assert "Is your cache up to date?" in project.dvc("exp", "apply", names[1], fails=True)
     project.dvc("pull")
-    assert "up to date" in project.dvc("status")
+    assert (project.folder / MODEL).exists()
 
 
-def test_after_nohup_a_hang_up_ends_no_study(tmp_path: Path) -> None:
-    code = """
-import signal
-from experiments.cluster import interruptible
-from stages.edges.bad_input import explained
-with explained(), interruptible():
-    signal.raise_signal(signal.SIGHUP)
-    print("goes on")
-"""
-    said = Project(tmp_path).run(
-        *("nohup", sys.executable, "-c", code), environment={"PYTHONPATH": str(ROOT)}
-    )
-    assert said.splitlines()[-1] == "goes on"
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_study_that_ends_leaves_nothing_on_the_nodes(
+    project: Project, bucket: Bucket, cluster: Cluster, tmp_path: Path, number: signal.Signals
+) -> None:
+    log = tmp_path / "log"
+    cluster.start()
+    use(project, bucket)
+    cluster.gate.touch()
+    study = start(project, cluster, log)
+    wait_for(cluster.all_train, 600, log)
+    study.send_signal(number)
+    assert study.wait(20) == -number, log.read_text()
+    wait_for(cluster.nothing_left, 20, log)
+    assert project.git("for-each-ref", EXPERIMENTS) == ""
+
+
+def test_a_signal_ends_a_study_but_after_nohup_a_hang_up_does_not() -> None:
+    from experiments.cluster import interruptible
+
+    with pytest.raises(Terminated), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with interruptible():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

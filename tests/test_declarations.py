@@ -17,7 +17,7 @@ from tests.project import CHECKPOINT, ROOT, TUTORIAL, set_parameters
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Those of ours; another may run what it likes.
 NAMES = [name for name, stage in STAGES.items() if stage["cmd"] == f"python -m stages.{name}"]
-ALL_SECTIONS = "card"  # tells of all parameters
+ALL_SECTIONS = "card"  # a stage that reads all parameters
 
 
 @cache
@@ -25,27 +25,27 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text())
 
 
-def imported(path: Path) -> set[Path]:
-    """The project's files that a file imports, in functions too."""
+def imported_modules(path: Path) -> set[str]:
+    """What a file imports, in functions too: `from a import b` is a, and perhaps a.b."""
     modules = set()
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import, which this test cannot follow"
-            modules.add(str(node.module))
-            # from stages.data import arrays
-            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
-    files = {Path(*module.split(".")).with_suffix(".py") for module in modules}
-    return {file for file in files if (ROOT / file).is_file()}
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return modules
 
 
-def closure(path: Path) -> set[Path]:
+def imported_files(path: Path) -> set[Path]:
+    """The project's files that a file imports, directly or not, and itself."""
     found: set[Path] = set()
     waiting = {path}
     while waiting:
         found |= waiting
-        waiting = {file for importer in waiting for file in imported(importer)} - found
+        modules = {module for importer in waiting for module in imported_modules(importer)}
+        files = {Path(*module.split(".")).with_suffix(".py") for module in modules}
+        waiting = {file for file in files if (ROOT / file).is_file()} - found
     return found
 
 
@@ -63,26 +63,18 @@ def sections_read(path: Path) -> set[str]:
 
 def constant_paths(path: Path) -> set[str]:
     """The paths that a stage's file names: Path("data/raw") and `PLOTS / "mistakes.png"`."""
-    paths = set()
     named: dict[str, str] = {}
     for statement in parsed(path).body:
-        if (
-            isinstance(statement, ast.Assign)
-            and isinstance(statement.value, ast.Call)
-            and ast.unparse(statement.value.func) == "Path"
-        ):
-            named[ast.unparse(statement.targets[0])] = ast.literal_eval(statement.value.args[0])
-    paths |= set(named.values())
+        match statement:
+            case ast.Assign(
+                [ast.Name(name)], ast.Call(ast.Name("Path"), [ast.Constant(str(value))])
+            ):
+                named[name] = value
+    paths = set(named.values())
     for node in ast.walk(parsed(path)):
-        if (
-            isinstance(node, ast.BinOp)
-            and isinstance(node.op, ast.Div)
-            and isinstance(node.left, ast.Name)
-            and isinstance(node.right, ast.Constant)
-            and isinstance(node.right.value, str)
-            and node.left.id in named
-        ):
-            paths.add(f"{named[node.left.id]}/{node.right.value}")
+        match node:
+            case ast.BinOp(ast.Name(folder), ast.Div(), ast.Constant(str(name))) if folder in named:
+                paths.add(f"{named[folder]}/{name}")
     return paths
 
 
@@ -116,15 +108,18 @@ def test_the_tutorials_stages_are_found() -> None:
 
 @pytest.mark.parametrize("stage", NAMES)
 def test_deps_are_what_the_code_imports(stage: str) -> None:
-    files = closure(Path(f"stages/{stage}.py"))
+    files = imported_files(Path(f"stages/{stage}.py"))
     assert len(files) > (3 if stage == ALL_SECTIONS else 4)  # imports were found
     for file in files:
         assert any(file.is_relative_to(dep) for dep in code(stage)), f"{file} is not in dvc.yaml"
     for dep in code(stage):
         assert any(file.is_relative_to(dep) for file in files), f"{dep} is not imported"
+    if stage != "download":  # whose files are pinned
+        assert "requirements.txt" in declared(stage, "deps")
 
 
-def test_what_python_imports_with_a_room_says_what_belongs_there() -> None:
+def test_an_init_file_holds_a_docstring_alone() -> None:
+    """Python runs it with each import of its package, but no stage depends on it."""
     for path in (ROOT / "stages").rglob("__init__.py"):
         (docstring,) = parsed(path.relative_to(ROOT)).body
         assert isinstance(docstring, ast.Expr), f"{path} holds code, and is no dependency"
@@ -134,7 +129,7 @@ def test_what_python_imports_with_a_room_says_what_belongs_there() -> None:
 def test_params_are_the_sections_that_the_code_reads(stage: str) -> None:
     own = Path(f"stages/{stage}.py")
     assert declared(stage, "params") == sections_read(own)
-    for path in closure(own) - {own}:
+    for path in imported_files(own) - {own}:
         assert not sections_read(path), f"{path} reads parameters, as only the stage's file may"
 
 
@@ -155,49 +150,35 @@ def test_inputs_and_outputs_are_the_paths_that_the_code_names(stage: str) -> Non
         assert any(overlap(path, other) for other in named), f"{path} is not in the code"
     for path in named:
         assert any(overlap(path, other) for other in known), f"{path} is not in dvc.yaml"
+    earlier = list(STAGES)[: list(STAGES).index(stage)]
+    assert inputs(stage) <= {path for name in earlier for path in outputs(name)}
 
 
-@pytest.mark.parametrize("stage", [name for name in NAMES if name != "download"])
-def test_the_environment_is_an_input(stage: str) -> None:
-    assert "requirements.txt" in STAGES[stage]["deps"]
+def test_evaluate_imports_no_dvclive() -> None:
+    for path in imported_files(Path("stages/evaluate.py")):
+        packages = {module.split(".")[0] for module in imported_modules(path)}
+        assert not packages & {"dvc", "dvclive"}, path
 
 
-@pytest.mark.parametrize("stage", NAMES)
-def test_what_a_stage_reads_an_earlier_one_writes(stage: str) -> None:
-    names = list(STAGES)
-    earlier = {out for name in names[: names.index(stage)] for out in outputs(name)}
-    assert inputs(stage) <= earlier
-
-
-HEAVY = {"tensorflow", "keras", "dvclive", "dvc"}
-
-
-def loaded(code: str, folder: Path) -> set[str]:
-    """Which of the HEAVY packages a process has loaded after that code."""
-    ending = f"import sys, json; print(json.dumps(sorted({HEAVY} & set(sys.modules))))"
-    result = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{ending}"],
-        cwd=folder,
+def test_what_comes_before_the_training_loads_no_tensorflow(tmp_path: Path) -> None:
+    """Nor packages that load it: asked at the end of a process."""
+    set_parameters(tmp_path, TUTORIAL)
+    code = (
+        "import json, sys\n"
+        "from stages import download, normalize\n"
+        "from tools.parameters import read_parameters\n"
+        "read_parameters(), download.main(), normalize.main()\n"
+        "heavy = {'tensorflow', 'keras', 'dvclive', 'dvc'}\n"
+        "print(json.dumps(sorted(heavy & set(sys.modules))))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
         timeout=280,
-    )
-    return set(json.loads(result.stdout.splitlines()[-1]))
-
-
-def test_download_and_normalize_load_no_tensorflow_even_by_the_end(tmp_path: Path) -> None:
-    set_parameters(tmp_path, TUTORIAL)
-    for stage in ("download", "normalize"):
-        assert loaded(f"from stages.{stage} import main; main()", tmp_path) == set()
+    ).stdout
+    assert json.loads(output.splitlines()[-1]) == []
     assert (tmp_path / "data/normalized/x_train.npy").is_file()
-
-
-def test_the_check_of_all_parameters_loads_no_tensorflow(tmp_path: Path) -> None:
-    set_parameters(tmp_path, TUTORIAL)
-    assert loaded("from tools.parameters import read_parameters as read; read()", tmp_path) == set()
-
-
-def test_evaluate_loads_no_dvclive(tmp_path: Path) -> None:
-    assert loaded("import stages.evaluate", tmp_path) == {"tensorflow", "keras"}

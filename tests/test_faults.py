@@ -14,15 +14,13 @@ from tests.project import ROOT, activated, copy_files
 
 # By the tests that must fail: a file, a text that stands there once, and what is wrong instead.
 FAULTS = {
-    "tests/test_replacing.py": [
+    "tests/test_edges.py": [
         ("stages/edges/replacing.py", "    remove(partial)\n    try:", "    try:"),
         (
             "stages/edges/replacing.py",
             "        partial.replace(path)",
             "        shutil.copyfile(partial, path) if partial.is_file() else partial.replace(path)",
         ),
-    ],
-    "tests/test_bad_input.py": [
         ("stages/edges/bad_input.py", "        yield\n        end_if_told()", "        yield"),
         (
             "stages/edges/bad_input.py",
@@ -31,17 +29,13 @@ FAULTS = {
         ),
         ("stages/edges/bad_input.py", "if signal.getsignal(number) is not signal.SIG_IGN", ""),
     ],
-    "tests/test_arrays.py": [
+    "tests/test_data.py": [
         (
             "stages/data/arrays.py",
             "if checksums(path.parent / SUMS).get(path.name) != sha256(path):",
             "if path.name not in checksums(path.parent / SUMS):",
         ),
-    ],
-    "tests/test_splitting.py": [
         ("stages/data/splitting.py", "np.argsort(-remainders", "np.argsort(remainders"),
-    ],
-    "tests/test_scaling.py": [
         ("stages/data/scaling.py", "size - mean**2", "size"),
     ],
     "tests/test_mirrors.py": [
@@ -49,7 +43,7 @@ FAULTS = {
         ("stages/data/mirrors.py", "problem.status >= 500", "False"),
         ("stages/data/mirrors.py", "        progress.advance(-len(sink.content))\n", ""),
     ],
-    "tests/test_scores.py": [
+    "tests/test_evaluation.py": [
         ("stages/results/scores.py", 'kind="stable"', 'kind="quicksort"'),
     ],
     "tests/test_checkpoint.py": [
@@ -81,9 +75,11 @@ FAULTS = {
     "tests/test_bits.py": [
         ("stages/training/repeatable.py", "    del os.environ[variable]", "    pass"),
     ],
-    "tests/test_kills.py": [
+    "tests/test_kills.py::test_a_checkpoint_depends_on_all_that_a_training_reads": [
         ("stages/train.py", "{model!r} {train!r} {warp!r}", "{model!r} {train!r}"),
         ("stages/train.py", '"data": digest([NORMALIZED / SUMS]),', '"data": "",'),
+    ],
+    "tests/test_kills.py": [
         ("stages/train.py", "    checkpoint.remove()\n", ""),
         ("stages/training/callbacks.py", "self.history = state.history", "self.history = []"),
         ("stages/training/callbacks.py", "if not math.isfinite(logs[name]):", "if False:"),
@@ -137,10 +133,10 @@ FAULTS = {
         ),
         ("experiments/compare.py", "    if md5(RAW) != dataset:", "    if False:"),
     ],
-    "tests/test_verify.py": [
+    "tests/test_commands.py::test_verify_finds_a_forged_metric": [
         ("tools/verify.py", '"identical" if other == md5 else', '"identical" if True else'),
     ],
-    "tests/test_quickstart.py": [
+    "tests/test_kills.py::test_quickstart_killed_in_a_shallow_clone_beside_edits": [
         (
             "tools/elsewhere.py",
             "for name in map(Path, [*tracked, *new_code(Path())]):",
@@ -152,17 +148,12 @@ FAULTS = {
             "",
         ),
         (
-            "tools/quickstart.py",
-            "    read_parameters()\n    name_leftovers()",
-            "    name_leftovers()",
-        ),
-    ],
-    "tests/test_unlucky_moments.py": [
-        (
             "tools/elsewhere.py",
             '        for killed in TEMPORARY.glob(f"{purpose}-*"):\n            shutil.rmtree(killed, ignore_errors=True)\n',
             "",
         ),
+    ],
+    "tests/test_kills.py::test_a_file_of_dvc_that_a_kill_cut_short_is_named": [
         (
             "tools/leftovers.py",
             "    except ValueError:\n        return True\n    return False",
@@ -186,10 +177,8 @@ FAULTS = {
             "        pass",
         ),
     ],
-    "tests/test_grey.py": [
+    "tests/test_reading.py": [
         ("app/grey.py", "    ImageOps.exif_transpose(small, in_place=True)\n", ""),
-    ],
-    "tests/test_digits.py": [
         (
             "app/digits.py",
             "    return sorted(inside or result, key=lambda digit: digit.box[0] + digit.box[2])",
@@ -199,14 +188,22 @@ FAULTS = {
     "tests/test_predict.py::test_two_candidates_where_it_is_not_sure": [
         ("app/answers.py", "rounded[best] >= SURE", "rounded[best] >= 0.5"),
     ],
-    "tests/test_make.py": [
+    "tests/test_commands.py": [
+        (
+            "tools/quickstart.py",
+            "    read_parameters()\n    name_leftovers()",
+            "    name_leftovers()",
+        ),
         ("Makefile", '"$${A:-HEAD}" "$${B:-workspace}"', "$${A:-HEAD} $${B:-workspace}"),
     ],
     "tests/test_installing.py": [
         ("Makefile", "--require-hashes --no-build-isolation", "--require-hashes"),
     ],
-    "tests/test_surroundings.py": [
+    "tests/test_team.py::test_a_clone_as_git_for_windows_makes_it_has_nothing_modified": [
         (".gitattributes", "* text=auto eol=lf\n", ""),
+    ],
+    "tests/test_team.py::test_queued_experiments_are_compared_taken_over_or_made_branches": [
+        (".dvc/config", "offline = true", "offline = false"),
     ],
 }
 CASES = [(tests, *fault) for tests, faults in FAULTS.items() for fault in faults]

@@ -1,15 +1,12 @@
 import json
-import os
-import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from stages.edges.bad_input import BadInput
 from stages.training.history import curves_in, history_in
-from tests.project import ROOT
 
 pytestmark = pytest.mark.xdist_group("history")  # its fixture is made once
 EPOCHS = [
@@ -60,14 +57,7 @@ def losses(folder: Path) -> list[float]:
     return curves_in((folder / LOSS).read_text(), "loss")["train"].tolist()
 
 
-def test_what_is_saved_is_read_to_six_digits(folder: Path) -> None:
-    loss = curves_in((folder / LOSS).read_text(), "loss")
-    assert loss.to_dict() == {"train": {1: 0.5, 2: 0.333333}, "validation": {1: 0.25, 2: 0.0}}
-    accuracy = curves_in((folder / ACCURACY).read_text(), "accuracy")
-    assert accuracy.to_dict() == {"train": {1: 0.9, 2: 0.98}, "validation": {1: 0.95, 2: 1.0}}
-
-
-def test_the_files_are_dvclives_without_time_stamps(folder: Path) -> None:
+def test_the_files_are_dvclives_with_six_digits_and_without_time_stamps(folder: Path) -> None:
     files = read_all(folder)
     assert set(files) == FILES
     assert json.loads(files[LOSS]) == [
@@ -81,13 +71,19 @@ def test_the_files_are_dvclives_without_time_stamps(folder: Path) -> None:
         "validation": {"accuracy": 1.0},
         "step": 2,
     }
+    loss = curves_in(files[LOSS], "loss")
+    assert loss.to_dict() == {"train": {1: 0.5, 2: 0.333333}, "validation": {1: 0.25, 2: 0.0}}
+    accuracy = curves_in(files[ACCURACY], "accuracy")
+    assert accuracy.to_dict() == {"train": {1: 0.9, 2: 0.98}, "validation": {1: 0.95, 2: 1.0}}
 
 
-def test_saved_again_the_files_are_the_same(folder: Path) -> None:
+def test_saved_again_the_files_are_the_same_or_replaced(folder: Path) -> None:
     before = read_all(folder)
-    noisy = [{name: value + 1e-9 for name, value in logs.items()} for logs in EPOCHS]
-    save(folder, noisy)
+    save(folder, [{name: value + 1e-9 for name, value in logs.items()} for logs in EPOCHS])
     assert read_all(folder) == before
+    save(folder, EPOCHS[:1])
+    assert losses(folder) == [0.5]
+    assert [path.name for path in folder.parent.iterdir()] == ["train"]
 
 
 def test_after_each_epoch_all_so_far_can_be_read(folder: Path) -> None:
@@ -102,36 +98,21 @@ def test_after_each_epoch_all_so_far_can_be_read(folder: Path) -> None:
     assert read_all(folder) == whole
 
 
-def test_nothing_is_sent_or_taken_up_as_the_environment_says(repository: Path) -> None:
+def test_nothing_is_sent_or_taken_up_as_the_environment_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server of DVC's Studio is named, and an earlier history is there to go on from."""
+    monkeypatch.delenv("DVC_STUDIO_OFFLINE", raising=False)
+    monkeypatch.setenv("DVC_STUDIO_TOKEN", "secret")
+    monkeypatch.setenv("DVC_STUDIO_REPO_URL", "https://example.org/a.git")
+    monkeypatch.setenv("DVCLIVE_RESUME", "1")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
-        code = "from tests.test_history import *\nsave(Path('asked/train'), EPOCHS)"
-        for _ in range(2):
-            subprocess.run(
-                [sys.executable, "-c", code],
-                cwd=repository,
-                env=os.environ
-                | {
-                    "PYTHONPATH": str(ROOT),
-                    "DVC_STUDIO_TOKEN": "secret",
-                    "DVC_STUDIO_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
-                    "DVC_STUDIO_REPO_URL": "https://example.org/a.git",
-                    "DVCLIVE_RESUME": "1",
-                },
-                check=True,
-                timeout=280,
-            )
+        monkeypatch.setenv("DVC_STUDIO_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        save(folder, EPOCHS)
         with pytest.raises(BlockingIOError):
             server.accept()
-    assert losses(repository / "asked/train") == [0.5, 0.333333]
-    shutil.rmtree(repository / "asked")
-
-
-def test_a_shorter_history_replaces_a_longer_one(folder: Path) -> None:
-    save(folder, EPOCHS[:1])
-    assert losses(folder) == [0.5]
-    assert [path.name for path in folder.parent.iterdir()] == ["train"]
+    assert losses(folder) == [0.5, 0.333333]
 
 
 def test_nothing_else_in_the_repository_changes(folder: Path, repository: Path) -> None:
@@ -151,25 +132,15 @@ def test_what_is_no_history_is_told(text: str) -> None:
         curves_in(text, "loss")
 
 
-def test_a_repository_without_a_commit_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_repository_without_a_commit_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     git(tmp_path, "init", "--quiet")
     (tmp_path / "train").mkdir()
     (tmp_path / "train/old").touch()
-    code = (
-        "from pathlib import Path\n"
-        "from stages.edges.bad_input import explained\n"
-        "from stages.training.history import history_in\n"
-        "with explained(), history_in(Path('train')): pass"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert result.returncode == 1
-    assert result.stderr == "DVCLive needs a git repository with a commit: git commit\n"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        BadInput, match=r"^DVCLive needs a git repository with a commit: git commit$"
+    ):
+        save(Path("train"), EPOCHS)
     assert set(read_all(tmp_path / "train")) == {"old"}

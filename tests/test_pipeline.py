@@ -1,50 +1,40 @@
-"""What a person who knows DVC does with the pipeline, by the real `dvc` and the real stages."""
+"""The pipeline by the real `dvc` and stages, each change of docs/develop.md, and the model card."""
 
+import gzip
+import hashlib
 import json
 import os
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from stages.card import CARD
-from tests.project import ROOT, SCORES, STAGES, STAND_IN, Project
+from experiments.recipes import ingredients, locked_recipe, recipe
+from stages import card
+from tests.project import MODEL, ROOT, SCORES, STAGES, STAND_IN, Project
 
-pytestmark = pytest.mark.slow
 MIRROR = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
 
-# A value other than the tiny project's for each parameter, and the stages that it concerns.
-CHANGES: dict[str, tuple[Any, list[str]]] = {
-    "normalize.scaling": ("standard", STAGES[1:]),
-    "normalize.validation": (500, STAGES[1:]),
-    "model.hidden_units": ([16, 8], STAGES[2:]),
-    "train.epochs": (1, STAGES[2:]),
-    "train.batch_size": (500, STAGES[2:]),
-    "train.learning_rate": (0.01, STAGES[2:]),
-    "train.schedule": ("cosine", STAGES[2:]),
-    "train.seed": (7, STAGES[2:]),
-    "warp.rotation": (10, STAGES[2:]),
-    "evaluate.confidence": (0.9, STAGES[3:]),
-    "evaluate.worst": (9, STAGES[3:]),
-}
 
-
+@pytest.mark.slow
 def test_a_clean_copy_runs_to_its_metrics_and_then_has_nothing_to_do(real_project: Project) -> None:
     result = json.loads(real_project.read(SCORES))
-
     assert 5 < result["baseline_error"] < 60  # a tiny network, but no guesswork
     assert result["baseline_error_low"] < result["baseline_error"] < result["baseline_error_high"]
     predictions = pd.read_csv(real_project.folder / "plots/predictions.csv")
     assert len(predictions) == 1_000
     mistakes = (predictions["actual"] != predictions["predicted"]).sum()
     assert result["baseline_error"] == mistakes / 10
-    card = real_project.read(str(CARD))
-    assert "On 1,000 test images" in card
-    assert "`model.hidden_units` [8]" in card
-    assert "`train.epochs` 2" in card
+    text = real_project.read(str(card.CARD))
+    assert "On 1,000 test images" in text
+    assert "`model.hidden_units` [8]" in text
+    assert "`train.epochs` 2" in text
     assert real_project.repro() == ([], [])
-    assert "up to date" in real_project.dvc("status")
     assert real_project.git("status", "--porcelain") == ""
 
 
@@ -55,6 +45,7 @@ def form(value: Any) -> Any:
     return [form(value[0])] if isinstance(value, list) else type(value)
 
 
+@pytest.mark.slow
 def test_the_stand_ins_write_what_the_real_stages_write(
     reproduced: Project, really_reproduced: Project
 ) -> None:
@@ -77,30 +68,18 @@ def test_the_stand_ins_write_what_the_real_stages_write(
             assert pd.read_csv(path).dtypes.equals(pd.read_csv(theirs[name]).dtypes)
 
 
-# The others take minutes; what is trained otherwise, tests/test_branches.py runs too.
-OFTEN = ("normalize.scaling", "evaluate.worst")
-
-
-@pytest.mark.parametrize(
-    "key",
-    [pytest.param(key, marks=[] if key in OFTEN else pytest.mark.long) for key in CHANGES],
-)
-def test_a_parameter_reruns_its_stages_and_back_again_none(project: Project, key: str) -> None:
-    value, concerned = CHANGES[key]
-    section, name = key.split(".")
-    before = project.read("params.yaml")
-    lock = project.read("dvc.lock")
-
-    project.set({section: {name: value}})
-    executed, cached = project.repro()
-    assert executed == concerned
-    assert cached == []
+@pytest.mark.slow
+def test_a_parameter_reruns_its_stages_and_back_again_none(project: Project) -> None:
+    """That each parameter is one of its stage's, tests/test_declarations.py shows."""
+    parameters, lock = project.read("params.yaml"), project.read("dvc.lock")
+    project.set({"evaluate": {"worst": 9}})
+    assert project.repro() == (["evaluate"], [])
+    project.set({"normalize": {"scaling": "standard"}})
+    assert project.repro() == (["normalize", "train", "evaluate"], [])
     assert project.read("dvc.lock") != lock
 
-    (project.folder / "params.yaml").write_text(before)
-    executed, cached = project.repro()
-    assert executed == []
-    assert cached == concerned
+    (project.folder / "params.yaml").write_text(parameters)
+    assert project.repro() == ([], ["normalize", "train", "evaluate"])
     assert project.read("dvc.lock") == lock
     assert project.git("status", "--porcelain") == ""
 
@@ -117,13 +96,145 @@ def test_another_data_set_reruns_everything_and_back_again_nothing(real_project:
     assert real_project.repro() == ([], STAGES)
 
 
-def test_a_queue_of_experiments_run_by_two_workers(project: Project) -> None:
-    project.dvc("exp", "run", "--queue", "-S", "evaluate.confidence=0.8,0.9")
-    project.dvc("queue", "start", "--jobs", "2")
-    project.wait_for_queue(2)
+def change(project: Project, example: str) -> None:
+    """Applies an example of docs/develop.md: a diff, and what to change in params.yaml."""
+    page = (ROOT / "docs/develop.md").read_text()
+    section = page.split(f"<!-- {example} -->")[1].split("\n### ")[0]
+    blocks = dict(re.findall(r"```(diff|yaml)\n(.*?)```", section, re.DOTALL))
+    patch = project.folder / "change.patch"
+    patch.write_text(blocks["diff"])
+    project.git("apply", "--unidiff-zero", "-p1", patch.name)
+    patch.unlink()
+    project.set(yaml.safe_load(blocks.get("yaml", "{}")))
 
-    rows = project.experiments().values()
-    scores = [row["metrics"][SCORES]["data"] for row in rows]
-    assert len(scores) == 2
-    assert len({score["baseline_error"] for score in scores}) == 1
-    assert len({score["baseline_error_high"] for score in scores}) == 2
+
+def config(project: Project, name: str) -> Any:
+    """What the model's file says of the model or of its training."""
+    import h5py
+
+    with h5py.File(project.folder / MODEL) as file:
+        return json.loads(file.attrs[name])
+
+
+@pytest.mark.slow
+def test_a_metric_the_optimizer_a_parameter_and_a_stage_are_changed(
+    real_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They apply on top of each other, and one run of the pipeline shows all of them."""
+    for example in ("metric", "optimizer", "parameter", "stage"):
+        change(real_project, example)
+    real_project.run("python", "-m", "tools.parameters")
+    assert "Running stage 'weights'" in real_project.dvc("repro")
+
+    (row,) = (
+        line for line in real_project.dvc("metrics", "diff", "--md").splitlines() if "top_2" in line
+    )
+    assert re.search(r"outside_top_2 +\| - +\| \d", row)
+    optimizer = config(real_project, "training_config")["optimizer_config"]
+    assert optimizer["class_name"] == "SGD"
+    assert optimizer["config"]["clipnorm"] == 1.0
+    assert optimizer["config"]["learning_rate"]["class_name"] == "ExponentialDecay"
+    difference = json.loads(real_project.dvc("params", "diff", "--json"))["params.yaml"]
+    assert difference["normalize.samples"]["new"] == 100
+    assert (real_project.folder / "plots/weights.png").read_bytes()[:4] == b"\x89PNG"
+    # dvc.yaml still says what the code does, and a study knows the new stage, too.
+    declarations = ("--numprocesses=0", "-k", "not tensorflow", "tests/test_declarations.py")
+    real_project.run("python", "-m", "pytest", *declarations)
+    monkeypatch.chdir(real_project.folder)
+    assert recipe({}, ingredients()) == locked_recipe(real_project.read("dvc.lock"))
+
+
+ENTRY = """
+DATASETS["corners"] = DataSet(
+    400,
+    tuple("abcdefghij"),
+    {{name: PinnedFile(*of) for name, of in {files}.items()}},
+    ({mirror!r},),
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_layer_and_a_data_set_are_changed(real_project: Project, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    files = {}
+    for split, images in (("train", 400), ("test", 100)):
+        y = random.permutation(np.arange(images, dtype=np.uint8) % 10)
+        x = random.integers(0, 50, (images, 28, 28)).astype(np.uint8)
+        for image, label in zip(x, y, strict=True):
+            row, column = divmod(int(label), 4)
+            image[9 * row : 9 * row + 9, 7 * column : 7 * column + 7] = 255
+        for name, array in ((f"x_{split}", x), (f"y_{split}", y)):
+            shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
+            content = bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+            files[name] = (name, len(content), hashlib.sha256(content).hexdigest())
+    with (real_project.folder / "stages/data/datasets.py").open("a") as code:
+        code.write(ENTRY.format(files=files, mirror=str(tmp_path)))
+
+    check = ("python", "-m", "tools.parameters")
+    real_project.set({"download": {"dataset": "square"}})
+    assert real_project.run(*check, fails=True) == (
+        "params.yaml: download.dataset is square; "
+        "it must be one of mnist, mnist-5k, fashion-mnist, corners\n"
+    )
+    real_project.set({"download": {"dataset": "corners"}, "train": {"batch_size": 401}})
+    assert real_project.run(*check, fails=True) == (
+        "params.yaml: train.batch_size is 401; it must be a whole number from 1 to 400\n"
+    )
+    real_project.set({"train": {"batch_size": 10, "epochs": 5}})
+    change(real_project, "layer")
+    real_project.dvc("repro")
+    layers = config(real_project, "model_config")["config"]["layers"]
+    assert {"Conv2D", "BatchNormalization", "Dropout"} <= {each["class_name"] for each in layers}
+    rows = real_project.read("plots/predictions.csv").splitlines()[1:]
+    assert len(rows) == 100
+    assert {row[0] for row in rows} == set("abcdefghij")
+    assert json.loads(real_project.read(SCORES))["baseline_error"] < 20
+
+
+@pytest.mark.slow
+def test_the_model_is_used_elsewhere(real_project: Project) -> None:
+    passage = (ROOT / "docs/reading-pictures.md").read_text().partition("## The model elsewhere")[2]
+    code = "\n".join(re.findall(r"```python\n(.*?)```", passage, re.DOTALL))
+    code = code.replace("(512, 256, 128)", "(8,)")  # of the project at hand
+    code += """
+x = np.load("data/normalized/x_test.npy")
+expected = network.predict(x, verbose=0)
+np.testing.assert_array_equal(again.predict(x, verbose=0), expected)
+reader = tf.lite.Interpreter(model_content=content)
+reader.allocate_tensors()
+for image, row in zip(x[:20], expected[:20], strict=True):
+    reader.set_tensor(reader.get_input_details()[0]["index"], image[None])
+    reader.invoke()
+    (given,) = reader.get_tensor(reader.get_output_details()[0]["index"])
+    np.testing.assert_allclose(given, row, atol=1e-5)
+"""
+    assert re.search(r"^\d$", real_project.run("python", "-c", code), re.MULTILINE)
+
+
+def test_the_model_card_has_a_row_for_each_class() -> None:
+    parameters = {"download.dataset": "mnist-5k", "evaluate.confidence": "0.9", "train.seed": "7"}
+    scores = {
+        "baseline_error": 42.8571,
+        "baseline_error_low": 15.8,
+        "baseline_error_high": 75.0,
+        "expected_calibration_error": 0.0123,
+    }
+    text = card.page(parameters, scores, Counter(zip("00011122", "02010021", strict=True)))
+    assert "On 8 test images: error 42.86%, 90% interval 15.80–75.00.\n" in text
+    assert "off by 1.23 points" in text
+    assert "made with `train.seed` 7." in text
+    assert (
+        "| 0 | 3 | 1 | 33.33% | 2 |\n| 1 | 3 | 2 | 66.67% | 0 |\n| 2 | 2 | 1 | 50.00% | 1 |" in text
+    )
+    without_mistakes = card.page(parameters, scores, Counter([("0", "0")]))
+    assert "| 0 | 1 | 0 | 0.00% | – |" in without_mistakes
+
+
+def test_the_model_card_in_git_is_that_of_the_results_in_git() -> None:
+    stage = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["card"]
+    locked = {each["path"]: each["md5"] for kind in ("deps", "outs") for each in stage[kind]}
+    for path in (card.SCORES, card.PREDICTIONS, card.CARD):
+        content = (ROOT / path).read_bytes()
+        assert hashlib.md5(content, usedforsecurity=False).hexdigest() == locked[str(path)]

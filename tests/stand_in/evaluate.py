@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stages.data.arrays import load_classes, load_split
 from stages.edges.bad_input import explained, no_arguments
@@ -20,6 +21,7 @@ PLOTS = Path("plots")
 
 
 def main() -> None:
+    threadpool_limits(1)  # BLAS rounds differently with other numbers of threads
     evaluate = read_section(Evaluate)
     x, y = load_split(NORMALIZED, "test", "float32")
     classes = load_classes(NORMALIZED)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stages.data.arrays import load_split
 from stages.edges.bad_input import explained, no_arguments
@@ -25,6 +26,7 @@ STEPS_PER_EPOCH = 40
 
 
 def main() -> None:
+    threadpool_limits(1)  # BLAS rounds differently with other numbers of threads
     model, train, _ = read_section(Model), read_section(Train), read_section(Warp)
     # A test that interrupts a training creates this file first, so that the training waits for it.
     while Path(os.environ.get("TRAINING_GATE", "none")).exists():
