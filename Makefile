@@ -1,6 +1,6 @@
-# What a user types; the pipeline itself is dvc.yaml. `make` alone lists the targets.
+# Commands for users; `make` lists them. The pipeline itself is dvc.yaml.
 
-# The first Python on the PATH that TensorFlow's pinned release is built for. Status 3: another version.
+# The first Python on PATH for which TensorFlow's pinned release exists. Exit status 3: another version.
 SUPPORTED := import sys; sys.exit(3 * (not (3, 11) <= sys.version_info < (3, 14)))
 ifndef PYTHON
 PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -12,11 +12,11 @@ VENV := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
 APP := .venv/.installed-app
 CLUSTER := .venv/.installed-cluster
-# Where `make app` listens; `:=`, since some shells export HOST, the machine's name.
+# Address of `make app`. Not `?=`: some shells export HOST, the machine's name.
 HOST := 127.0.0.1
 PORT := 8000
-# As they were typed: for make the $5 of cost$5.png would be a variable, and the shell, if they stood
-# in the recipes, would run what is between backticks. It gets them from its environment.
+# Values are passed to the shell unexpanded, in its environment: in cost$5.png make would expand $5,
+# and in a recipe the shell would execute backticks.
 override A := $(value A)
 override B := $(value B)
 override IMAGE := $(value IMAGE)
@@ -25,7 +25,7 @@ override PORT := $(value PORT)
 override OPTIONS := $(value OPTIONS)
 export A B IMAGE HOST PORT OPTIONS
 
-# As after `. .venv/bin/activate`: the stages' `python` is the one that the packages are for.
+# As after `. .venv/bin/activate`: the stages run `python`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH
@@ -34,42 +34,42 @@ unexport PYTHONHOME PYTHONPATH
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
-quickstart: $(VENV)  ## the whole pipeline on 5,000 embedded digits, no downloads
-	@python -m tools.quickstart
+quickstart: $(VENV)  ## the whole pipeline on 5,000 images in a package; no data set download
+	@python -m experiments.quickstart
 
-repro: $(VENV)  ## dvc repro: full MNIST, only what has changed
-	@python -m tools.parameters
-	@python -m tools.leftovers
+repro: $(VENV)  ## dvc repro on all of MNIST, after a check of params.yaml
+	@python -m experiments.check_params
+	@python -m experiments.repository.recovery
 	dvc repro
 	@dvc metrics show metrics/evaluate.json
 
-# On a Ray cluster: RAY_ADDRESS=head:6379 make study. The options are words, of which the shell is
-# to make nothing more.
-study: $(if $(RAY_ADDRESS),$(CLUSTER),$(VENV))  ## compare the epochs and widths of study.yaml; options: make study OPTIONS="--on test"
+# On a Ray cluster: RAY_ADDRESS=head:6379 make study. `set -f`: OPTIONS is split into words, but not
+# expanded as file names.
+study: $(if $(RAY_ADDRESS),$(CLUSTER),$(VENV))  ## compare widths and epochs (study.yaml); options: make study OPTIONS="--on test"
 	@set -f; python -m experiments.study $$OPTIONS
 
-experiments: $(VENV)  ## dvc exp show, without the columns that say little
+experiments: $(VENV)  ## dvc exp show with the important columns
 	@dvc exp show --only-changed --drop \
 		'(data|metrics|models|plots|requirements|stages).*|.*(step|_low|_high)|State|Executor'
-	@echo "Experiments belong to the commit they started from; of the others: dvc exp list -A"
+	@echo "Only experiments of HEAD are shown. All: dvc exp show -A"
 
-reader: $(VENV)  ## the better reader of reader.yaml as an experiment, compared with HEAD
-	@python -m tools.reader
+reader: $(VENV)  ## train with data augmentation (reader.yaml) as an experiment; compare it with HEAD
+	@python -m experiments.reader
 
 compare: $(VENV)  ## compare two revisions, make compare A=main B=wide; default: HEAD, workspace
 	@python -m experiments.compare -- "$${A:-HEAD}" "$${B:-workspace}"
 
-verify: $(VENV)  ## run HEAD again in a temporary clone and compare every byte with dvc.lock
-	@python -m tools.verify
+verify: $(VENV)  ## run HEAD again in a temporary clone; compare every byte with dvc.lock
+	@python -m experiments.verify
 
-predict: $(VENV)  ## the digit in a picture: make predict IMAGE=photo.jpg
+predict: $(VENV)  ## read the digits in a picture: make predict IMAGE=photo.jpg
 	$(if $(IMAGE),,$(error Name a picture: make predict IMAGE=photo.jpg))
 	@python -m app.predict -- "$$IMAGE"
 
-app: $(APP)  ## a page to draw digits on; HOST=127.0.0.1 PORT=8000
+app: $(APP)  ## serve a web page to draw digits on; HOST=127.0.0.1 PORT=8000
 	@python -m app.server --host="$$HOST" --port="$$PORT"
 
-check: lint  ## before a commit: lint, and the quick tests
+check: lint  ## lint and the quick tests, before a commit
 	pytest -m "not slow"
 
 test: $(DEVELOPMENT)  ## all tests
@@ -83,17 +83,17 @@ lint: $(DEVELOPMENT)  ## ruff, mypy, and the workflow against GitHub's schema
 
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --quiet
-# requirements.txt first: the other files take the versions that it has.
+# requirements.txt first: the other files use its versions.
 lock: $(DEVELOPMENT)  ## compile requirements*.txt anew from requirements*.in
 	$(LOCK) requirements.in -o requirements.txt
 	for name in build app cluster dev; do \
 		$(LOCK) requirements-$$name.in -o requirements-$$name.txt || exit; done
 
-# Nothing is installed that is not pinned by its hash. antlr4-python3-runtime comes as source alone: without
-# --no-build-isolation the newest setuptools would be downloaded, unpinned, to build it.
+# All packages are pinned by hash. --no-build-isolation: antlr4-python3-runtime exists as source only, and
+# an isolated build would download the newest setuptools, unpinned.
 HASHED = --require-hashes --no-build-isolation
 
-# uv, and the checks that need no package. Debian has ensurepip in a package of its own.
+# Installs uv, after checks of what the machine needs. On Debian, ensurepip is a separate package.
 $(UV): requirements-build.txt
 	@command -v git >/dev/null || { echo "git is needed; install it: apt install git, or brew install git"; exit 1; }
 	@said=$$($(or $(PYTHON),exit 3;) -c '$(SUPPORTED)' 2>&1); case $$? in \
@@ -113,7 +113,7 @@ $(VENV): requirements.txt
 $(APP): requirements.txt requirements-app.txt
 $(CLUSTER): requirements.txt requirements-cluster.txt
 $(DEVELOPMENT): requirements.txt requirements-app.txt requirements-cluster.txt requirements-dev.txt
-# Compiled now: TensorFlow's first import would take 20 seconds more, or every import where Python may not write.
+# Without compiled bytecode, TensorFlow's first import takes 20 s more, or each one if .venv is read-only.
 $(VENV) $(APP) $(CLUSTER) $(DEVELOPMENT): $(UV)
 	@.venv/bin/uv pip install $(HASHED) --compile-bytecode $$([ -t 2 ] || echo --quiet) \
 		$(patsubst %,-r %,$(filter %.txt,$^))

@@ -1,11 +1,10 @@
-"""Everything about using the model: from a picture of any kind to the digits in it.
+"""Prediction of handwritten digits in pictures: a command line program and a local web page.
 
-How pictures are prepared, what is said of them, the command and the page. It knows the
-stages' rooms; none of them knows it.
+The stages of the pipeline do not import this package.
 """
 
 import os
 from pathlib import Path
 
-# The pipeline's, whatever folder it is asked for in.
+# Default model: the one of this checkout, whatever the working directory is.
 MODEL = Path(os.path.relpath(Path(__file__).parents[1] / "models/handwritten_digit.h5"))

@@ -1,130 +1,156 @@
-"""The digits in each of some pictures: photos, scans, drawings."""
+"""Predicts the digits in pictures: photos, scans or drawings."""
 
 import argparse
 import json
 import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from app import MODEL
-from app.answers import answer, caption, line
-from app.digits import Digit, digits
-from app.grey import UInt8, read_grey
-from stages.edges.bad_input import BadInput, explained, printable
-from stages.results.pictures import beside, save
+from app.array_types import UInt8
+from app.grayscale import read_grayscale
+from app.messages import Prediction, caption, picture_prediction, text_line
+from app.segmentation import Digit, find_digits
+from stages.common import command_line
+from stages.common.errors import UserError, printable
+from stages.evaluation.plots import beside, save
 
-# What a --show picture says it was made by, so that the next may replace it and nothing else.
-SHOWN = "python -m app.predict --show"
-THUMBNAIL = 300  # pixels of the longer side: all that is kept of a picture, and only for --show
+# Written into --show pictures as their software, so that only such a picture is replaced.
+SOFTWARE = "python -m app.predict --show"
+THUMBNAIL_SIDE_PX = 300
 
 
-def main() -> int:
+class Picture(NamedTuple):
+    """The digits in a picture file, from left to right, and its height and width in pixels."""
+
+    digits: list[Digit]
+    shape: tuple[int, ...]
+
+
+def main() -> None:
     arguments = parse_arguments()
     if not arguments.model.exists():
-        raise BadInput(f"{arguments.model} is missing; dvc repro makes it")
+        raise UserError(f"{arguments.model} is missing; dvc repro makes it")
     if arguments.show:
         check_replaceable(arguments.show, [arguments.model, *arguments.files])
 
-    found: list[list[Digit]] = []  # of each file
-    shapes: list[tuple[int, int]] = []
-    errors: list[str] = []
+    # By index, because a file may be named twice.
+    pictures: dict[int, Picture] = {}
+    errors: dict[int, str] = {}
     thumbnails: list[UInt8] = []
-    for file in arguments.files:
-        grey, digits_of_file, error = prepare(file)
-        found.append(digits_of_file)
-        shapes.append((grey.shape[0], grey.shape[1]))
-        errors.append(error)
-        if arguments.show and digits_of_file:
+    for index, file in enumerate(arguments.files):
+        try:
+            grey, digits = read_picture(file)
+        except UserError as problem:
+            errors[index] = str(problem)
+            continue
+        pictures[index] = Picture(digits, grey.shape)
+        if arguments.show:
             thumbnails.append(thumbnail(grey))
 
-    images = [digit.image for each in found for digit in each]
-    probabilities = iter(predict(np.stack(images), arguments.model) if images else ())
-    answers: list[dict[str, Any]] = [
-        {"file": str(file)}
-        | ({"error": error} if error else answer(each, shape, [next(probabilities) for _ in each]))
-        for file, each, shape, error in zip(arguments.files, found, shapes, errors, strict=True)
-    ]
-
-    good = [each for each in answers if "error" not in each]
-    if arguments.show and good:
-        seen = [np.stack([digit.image for digit in each]) for each in found if each]
-        boxes = [[digit["box"] for digit in each["digits"]] for each in good]
-        figure = beside(thumbnails, seen, boxes, [caption(each) for each in good])
-        save(figure, arguments.show, SHOWN)
+    predictions: dict[int, Prediction] = {}
+    if pictures:
+        all_predictions = predict(pictures.values(), arguments.model)
+        predictions = dict(zip(pictures, all_predictions, strict=True))
+    if arguments.show and pictures:
+        figure = beside(
+            thumbnails,
+            [np.stack([digit.image for digit in picture.digits]) for picture in pictures.values()],
+            [[digit["box"] for digit in each["digits"]] for each in predictions.values()],
+            [caption(prediction) for prediction in predictions.values()],
+        )
+        save(figure, arguments.show, SOFTWARE)
     if arguments.json:
-        print(json.dumps(answers, indent=2))
+        documents = [
+            {"file": str(file), "error": errors[index]}
+            if index in errors
+            else {"file": str(file), **predictions[index]}
+            for index, file in enumerate(arguments.files)
+        ]
+        print(json.dumps(documents, indent=2))
     else:
-        for each in answers:
-            text = printable(f"{each['file']}: {each.get('error') or line(each)}")
-            print(text, file=sys.stderr if "error" in each else sys.stdout, flush=True)
-    return len(good) < len(answers)
+        for index, file in enumerate(arguments.files):
+            text = errors[index] if index in errors else text_line(predictions[index])
+            output = sys.stderr if index in errors else sys.stdout
+            print(printable(f"{file}: {text}"), file=output, flush=True)
+    if errors:
+        sys.exit(1)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m app.predict", description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a digit or a row")
-    parser.add_argument("--json", action="store_true", help="all probabilities, for programs")
-    parser.add_argument("--show", type=Path, metavar="PNG", help="draw what the network saw")
-    parser.add_argument("--model", type=Path, default=MODEL, help="by default %(default)s")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="picture of one digit or a row"
+    )
+    parser.add_argument("--json", action="store_true", help="print all probabilities as JSON")
+    parser.add_argument(
+        "--show", type=Path, metavar="PNG", help="write a picture of the network's input"
+    )
+    parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
     return parser.parse_args()
 
 
-def check_replaceable(show: Path, inputs: list[Path]) -> None:
-    """Refuses to write over anything but an earlier --show picture.
+def check_replaceable(path: Path, inputs: list[Path]) -> None:
+    """Checks that --show replaces no file except an earlier --show picture.
 
     Raises:
-        BadInput: there is something else of that name, or it is an input.
+        UserError: the path is another file, a directory or one of the inputs.
     """
-    if show.is_dir():
-        raise BadInput(f"--show {show} is a folder; name a file in it: seen.png")
-    if not show.exists() and not show.is_symlink():
+    if path.is_dir():
+        raise UserError(f"--show {path} is a directory; name a file in it: seen.png")
+    if not path.exists() and not path.is_symlink():
         return
-    if any(file.exists() and file.samefile(show) for file in inputs):
-        raise BadInput(f"--show {show} is one of the inputs; name a new file: seen.png")
+    if any(file.exists() and file.samefile(path) for file in inputs):
+        raise UserError(f"--show {path} is one of the inputs; name a new file: seen.png")
     try:
-        with Image.open(show, formats=["PNG"]) as image:
-            ours = image.info.get("Software") == SHOWN
-    except Exception:  # whatever it is, it is not ours
-        ours = False
-    if not ours:
-        raise BadInput(f"--show {show} would replace a file that is no earlier --show picture")
+        with Image.open(path, formats=["PNG"]) as image:
+            is_replaceable = image.info.get("Software") == SOFTWARE
+    except Exception:  # decoders raise exceptions of any class
+        is_replaceable = False
+    if not is_replaceable:
+        raise UserError(f"--show {path} exists, and --show did not write it; name a new file")
 
 
-def prepare(file: Path) -> tuple[UInt8, list[Digit], str]:
-    """Reads a picture: its grey pixels and the digits in it, or why there are none."""
-    nothing = np.empty((0, 0), dtype=np.uint8)
+def read_picture(file: Path) -> tuple[UInt8, list[Digit]]:
+    """Reads a picture file: its luminance, uint8 (h, w), and its digits, from left to right.
+
+    Raises:
+        UserError: the file cannot be read, or there is no digit in it.
+    """
     try:
         if file.exists() and not (file.is_file() or file.is_dir()):
-            raise BadInput("a pipe or a device, not a picture file")
-        grey = read_grey(file)
-        return grey, digits(grey), ""
-    except BadInput as problem:
-        return nothing, [], str(problem)
+            raise UserError("a pipe or a device, not a picture file")
+        grey = read_grayscale(file)
+        return grey, find_digits(grey)
     except (OSError, ValueError) as problem:  # ValueError: a name with a null byte
-        return nothing, [], getattr(problem, "strerror", None) or str(problem)
+        raise UserError(getattr(problem, "strerror", None) or str(problem)) from None
 
 
 def thumbnail(grey: UInt8) -> UInt8:
     image = Image.fromarray(grey)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
     return np.asarray(image)
 
 
-def predict(images: UInt8, model: Path) -> Any:
-    """Probabilities, float32 of shape (n, 10), for images, uint8 of shape (n, 28, 28)."""
-    # Here, so that nobody waits for TensorFlow to learn that a file name is wrong.
-    from stages.training.network import load_network
+def predict(pictures: Collection[Picture], model: Path) -> Iterator[Prediction]:
+    """Predicts the digits of each picture with a saved network."""
+    # TensorFlow is imported here, so that errors in the arguments are reported without waiting.
+    from stages.training.model_file import load_network
     from stages.training.prediction import predictor
-    from stages.training.repeatable import set_threads
+    from stages.training.tensorflow_setup import set_threads
 
     set_threads()
     network, scaling = load_network(model)
-    return predictor(network)(scaling(images))
+    images = np.stack([digit.image for picture in pictures for digit in picture.digits])
+    probabilities = iter(predictor(network)(scaling(images)))  # (n, 10)
+    for picture in pictures:
+        of_digits = [next(probabilities) for _ in picture.digits]
+        yield picture_prediction(picture.digits, picture.shape, of_digits)
 
 
 if __name__ == "__main__":
-    with explained():
-        sys.exit(main())
+    command_line.run(main)

@@ -1,5 +1,9 @@
-"""Regions of pixels: their boxes, borders and convex hulls."""
+"""Connected regions of pixels, their boxes and convex hulls.
 
+Boxes are pairs of slices, rows and columns, as scipy.ndimage.find_objects returns them.
+"""
+
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -8,22 +12,20 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from app.mnist_form import Mask
+from app.array_types import Mask
 
 Box = tuple[slice, slice]
 
-# Of its convex hull: what a convex region drawn by hand fills at least.
-CONVEX = 0.93
-# Of the shorter side of a sheet or a frame: what is written in it is at least so high or wide.
-WRITING = 0.2
+# Fraction of its convex hull that a convex region drawn by hand fills.
+MIN_CONVEXITY = 0.93
 
 
 class Region:
     """Connected pixels of a picture.
 
     Attributes:
-        mask: bool of shape (h, w), which they fill from side to side.
-        box: where in the picture that is.
+        mask: bool of shape (h, w), True for the pixels of the region.
+        box: position of the mask in the picture; the region touches all four sides of it.
     """
 
     def __init__(self, mask: Mask, box: Box) -> None:
@@ -36,7 +38,7 @@ class Region:
 
     @cached_property
     def hull(self) -> ConvexHull:
-        """The convex hull of the pixels, whose corners are (row, column)."""
+        """Convex hull of the corners of all pixels, as (row, column)."""
         rows = np.flatnonzero(self.filled.any(axis=1))
         left = self.filled[rows].argmax(axis=1)
         right = self.filled.shape[1] - self.filled[rows, ::-1].argmax(axis=1)
@@ -50,7 +52,7 @@ class Region:
 
     @property
     def is_convex(self) -> bool:
-        return bool(self.filled.sum() >= CONVEX * self.hull.volume)
+        return bool(self.filled.sum() >= MIN_CONVEXITY * self.hull.volume)
 
 
 def border(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -66,14 +68,33 @@ def longest_side(box: Box) -> int:
     return max(map(length, box))
 
 
-def within(inner: Box, outer: Box) -> bool:
+def is_within(inner: Box, outer: Box) -> bool:
     return all(o.start <= i.start and i.stop <= o.stop for i, o in zip(inner, outer, strict=True))
 
 
-def moved(inner: Box, box: Box) -> Box:
-    """A box in a box, as a box in the whole picture."""
+def enclosing_box(boxes: Sequence[Box]) -> Box:
+    """The smallest box that contains all boxes."""
     rows, columns = (
-        slice(start.start + span.start, start.start + span.stop)
-        for start, span in zip(box, inner, strict=True)
+        slice(min(span.start for span in spans), max(span.stop for span in spans))
+        for spans in zip(*boxes, strict=True)
     )
     return rows, columns
+
+
+def to_picture_coordinates(inner: Box, outer: Box) -> Box:
+    """Converts a box relative to an outer box to a box in the picture."""
+    rows, columns = (
+        slice(outer_span.start + span.start, outer_span.start + span.stop)
+        for outer_span, span in zip(outer, inner, strict=True)
+    )
+    return rows, columns
+
+
+def gap(first: slice, second: slice) -> int:
+    """Number of pixels between two spans; negative if they overlap."""
+    return int(max(first.start, second.start) - min(first.stop, second.stop))
+
+
+def overlap(first: slice, second: slice) -> float:
+    """Fraction of the shorter span that lies in the other one."""
+    return max(0, -gap(first, second)) / min(length(first), length(second))

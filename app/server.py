@@ -1,11 +1,10 @@
-"""A page on this machine that reads a digit while it is drawn, or from a picture."""
+"""Web page that predicts digits while they are drawn, or from a picture."""
 
 import argparse
 import errno
 import io
 import ipaddress
 import logging
-import signal
 import socket
 import warnings
 from contextlib import nullcontext
@@ -23,80 +22,88 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 
 from app import MODEL
-from app.answers import answer
-from app.digits import digits
-from app.grey import read_grey
+from app.grayscale import read_grayscale
+from app.messages import Prediction, picture_prediction
+from app.segmentation import find_digits
+from stages.common import command_line
+from stages.common.errors import UserError, printable
 from stages.data.arrays import SIDE
-from stages.edges.bad_input import ENDING, BadInput, explained, heeded, printable
-from stages.training.network import load_network
+from stages.training.model_file import load_network
 from stages.training.prediction import predictor
-from stages.training.repeatable import set_threads
+from stages.training.tensorflow_setup import set_threads
 
-MAX_BYTES = 32_000_000  # a phone's photo has 2 to 15 million
-# Of pictures with more pixels one at a time is read: the largest take seconds and much memory.
-MODEST = 4_000_000
+MAX_UPLOAD_BYTES = 32_000_000  # photos of phones have 2 to 15 million
+# Larger pictures are read one at a time: one may take seconds and hundreds of megabytes.
+MAX_PARALLEL_PIXELS = 4_000_000
 THREADS = 8
-# Whoever opens a connection and says nothing loses it after so many seconds; until then it counts.
-SILENCE = 10
-CONNECTIONS = 500
-PACKET = 500  # bytes: the least that comes at a time where an upload is on its way
-# The browser itself refuses whatever would go elsewhere, and to show the page inside another.
-POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+MAX_CONNECTIONS = 500
+# An idle connection is closed after this time, since it counts as one of MAX_CONNECTIONS.
+IDLE_TIMEOUT_S = 10
+# A smaller part of a request does not end the idle time. Parts of real uploads are larger.
+MIN_PART_BYTES = 500
+# The browser loads nothing from other hosts, and other sites cannot show the page in a frame.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
-def page(network: Any, scaling: Any, host: str) -> Flask:
-    """The page, and the address to which it sends pictures.
+def create_app(network: Any, scaling: Any, host: str) -> Flask:
+    """Creates the web application.
 
     Args:
         network: float32 (n, 28, 28) -> (n, 10).
-        scaling: what the network was trained with, as `load_network` gives both.
-        host: the address or name that is listened at.
+        scaling: of the network's input; `load_network` returns both.
+        host: address or name that the server listens on.
     """
     app = Flask(__name__, template_folder="page", static_folder="page", static_url_path="/static")
-    large = Lock()
+    large_picture = Lock()
     predict = predictor(network)
-    predict(scaling(np.zeros((1, SIDE, SIDE), np.uint8)))  # compiled now, not while one waits
+    predict(scaling(np.zeros((1, SIDE, SIDE), np.uint8)))  # compile before the first request
 
     @app.before_request
-    def refuse_strangers() -> None:
-        """Refuses what another site has a browser of this network send, which could read answers.
+    def refuse_other_sites() -> None:
+        """Refuses requests that a web site of somebody else makes a browser send.
 
-        Such a site may have its own name lead here, but cannot call itself by an address.
+        Such a site cannot read the answers unless its own host name resolves to this machine (DNS
+        rebinding). So only addresses, localhost and the name given as host are accepted.
         """
-        asked = request.headers.get("Host", "")
-        origin = request.headers.get("Origin", f"http://{asked}")
+        host_header = request.headers.get("Host", "")
+        origin = request.headers.get("Origin", f"http://{host_header}")
         try:
-            name, asking = urlsplit(f"//{asked}").hostname or "", urlsplit(origin).netloc
-        except ValueError:  # such as a [ alone
+            name, origin_host = urlsplit(f"//{host_header}").hostname or "", urlsplit(origin).netloc
+        except ValueError:  # such as a single [
             abort(400)
         if not (name in ("localhost", host.lower()) or is_address(name)):
             abort(403, f"make app HOST={name} would serve this name")
-        if asking != asked:
-            abort(403, "another site asks")
+        if origin_host != host_header:
+            abort(403, "the request comes from another site")
 
     @app.get("/")
-    def draw() -> str:
-        return render_template("index.html", max_bytes=MAX_BYTES)
+    def index() -> str:
+        return render_template("index.html", max_bytes=MAX_UPLOAD_BYTES)
 
     @app.post("/digit")
-    def digit() -> tuple[dict[str, Any], int]:
-        """From the bytes of a picture file to its digits, each with its 784 pixels."""
-        picture = request.get_data()
+    def predict_picture() -> tuple[Prediction | dict[str, str], int]:
+        """Predicts the digits in a picture file, the body of the request.
+
+        The answer is the JSON of `python -m app.predict --json`, with the image of each digit.
+        """
+        content = request.get_data()
         try:
-            with large if is_large(picture) else nullcontext():
-                grey = read_grey(io.BytesIO(picture))
-                found = digits(grey)
-        except BadInput as problem:
+            with large_picture if is_large(content) else nullcontext():
+                grey = read_grayscale(io.BytesIO(content))
+                digits = find_digits(grey)
+        except UserError as problem:
             return {"error": str(problem)}, 422
-        images = np.stack([each.image for each in found])  # (n, 28, 28)
-        result = answer(found, grey.shape, list(predict(scaling(images))))
-        for each, image in zip(result["digits"], images, strict=True):
-            each["image"] = image.ravel().tolist()
-        return result, 200
+        images = np.stack([digit.image for digit in digits])  # (n, 28, 28)
+        prediction = picture_prediction(digits, grey.shape, list(predict(scaling(images))))
+        for digit, image in zip(prediction["digits"], images, strict=True):
+            digit["image"] = image.ravel().tolist()
+        return prediction, 200
 
     @app.after_request
-    def keep_here(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = POLICY
+    def add_security_headers(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -112,97 +119,109 @@ def is_address(name: str) -> bool:
     return True
 
 
-def is_large(picture: bytes) -> bool:
-    """Whether the header of a picture file announces more pixels than are MODEST."""
+def is_large(content: bytes) -> bool:
+    """Whether a picture file has more than MAX_PARALLEL_PIXELS, by its header."""
     try:
-        with Image.open(io.BytesIO(picture)) as image:
-            return image.width * image.height > MODEST
-    except Exception:  # what is no picture, or too large a one, is refused at once
+        with Image.open(io.BytesIO(content)) as image:
+            return image.width * image.height > MAX_PARALLEL_PIXELS
+    except Exception:  # a damaged or much too large file, which read_grayscale refuses at once
         return False
 
 
-class Connection(HTTPChannel):  # type: ignore[misc]
-    """One to which a request that drips in byte by byte is silence, as none at all is."""
+class IdleTimeoutChannel(HTTPChannel):  # type: ignore[misc]
+    """A connection of waitress that counts as idle while a request arrives byte by byte.
+
+    Otherwise a client could keep its connections open for ever (a Slowloris attack).
+    """
 
     last_activity: float
 
     def handle_read(self) -> None:
-        begun, before, self.heard = self.request is not None, self.last_activity, 0
+        request_has_begun = self.request is not None
+        last_activity, self.received_bytes = self.last_activity, 0
         super().handle_read()
-        if begun and self.heard < PACKET:
-            self.last_activity = before
+        if request_has_begun and self.received_bytes < MIN_PART_BYTES:
+            self.last_activity = last_activity
 
     def received(self, data: bytes) -> Any:
-        self.heard = len(data)
+        self.received_bytes = len(data)
         return super().received(data)
 
 
-def where(host: str, port: int) -> str:
-    """Says where the page is, and to whom."""
+def start_message(host: str, port: int) -> str:
+    """Tells where the page is and who can use it."""
 
     def url(host: str) -> str:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
-    address = url(host)
+    urls = url(host)
     if host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback):
-        return f"Draw at {address} (Ctrl-C ends it; make app HOST=0.0.0.0 lets a phone in)"
+        return f"Draw at {urls} (Ctrl-C ends it; make app HOST=0.0.0.0 lets a phone in)"
     if is_address(host) and ipaddress.ip_address(host).is_unspecified:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        own = [
-            ipaddress.ip_address(each.address)
-            for addresses in psutil.net_if_addrs().values()
-            for each in addresses
-            if each.family is family
+        addresses = [
+            ipaddress.ip_address(address.address)
+            for interface in psutil.net_if_addrs().values()
+            for address in interface
+            if address.family is family
         ]
-        reachable = [each for each in own if not (each.is_loopback or each.is_link_local)]
-        address = " or ".join(url(str(each)) for each in reachable) or address
-    return f"Draw at {address} (Ctrl-C ends it). Whoever reaches this machine can use the page."
+        reachable = [each for each in addresses if not (each.is_loopback or each.is_link_local)]
+        urls = " or ".join(url(str(address)) for address in reachable) or urls
+    return f"Draw at {urls} (Ctrl-C ends it). Whoever reaches this machine can use the page."
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m app.server", description=__doc__)
     parser.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0 lets others in, such as a phone"
+        "--host", default="127.0.0.1", help="0.0.0.0 serves other devices too, such as a phone"
     )
     parser.add_argument("--port", default=8000, type=int)
-    parser.add_argument("--model", type=Path, default=MODEL, help="by default %(default)s")
-    arguments = parser.parse_args()
-    if not 0 < arguments.port < 2**16:
-        raise BadInput(f"port {arguments.port}: it must be a whole number from 1 to 65535")
+    parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
+    return parser.parse_args()
 
-    # Nothing is half-written here, and waitress would swallow what `explained` raises for them.
-    for number in heeded(ENDING):
-        signal.signal(number, signal.SIG_DFL)
-    # While somebody draws, questions queue as a matter of course.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we judge about them
-    set_threads()
-    app = page(*load_network(arguments.model), arguments.host)
-    TcpWSGIServer.channel_class = Connection
+
+def create_server(app: Flask, host: str, port: int) -> Any:
+    """Creates a waitress server that listens on a port.
+
+    Raises:
+        UserError: the port is not free, or the address is not one of this machine.
+    """
+    TcpWSGIServer.channel_class = IdleTimeoutChannel
     try:
-        server = waitress.create_server(
+        return waitress.create_server(
             app,
-            host=arguments.host,
-            port=arguments.port,
+            host=host,
+            port=port,
             threads=THREADS,
-            max_request_body_size=MAX_BYTES,
-            inbuf_overflow=2
-            * MAX_BYTES,  # no upload is put on the disk, one that is too large neither
-            connection_limit=CONNECTIONS,
-            channel_timeout=SILENCE,
+            max_request_body_size=MAX_UPLOAD_BYTES,
+            # Uploads stay in memory. waitress discards the rest of one that is too large.
+            inbuf_overflow=2 * MAX_UPLOAD_BYTES,
+            connection_limit=MAX_CONNECTIONS,
+            channel_timeout=IDLE_TIMEOUT_S,
             cleanup_interval=1,
             asyncore_use_poll=True,
         )
     except (OSError, OverflowError, ValueError) as problem:
-        place = f"{arguments.host}, port {arguments.port}"
         reason = getattr(problem, "strerror", None) or problem
-        taken = getattr(problem, "errno", None) in (errno.EADDRINUSE, errno.EACCES)
-        more = "; make app PORT=8001 takes another port" if taken else ""
-        raise BadInput(f"{place}: {reason}{more}") from None
-    print(printable(where(arguments.host, arguments.port)), flush=True)
+        is_taken = getattr(problem, "errno", None) in (errno.EADDRINUSE, errno.EACCES)
+        advice = "; make app PORT=8001 takes another port" if is_taken else ""
+        raise UserError(f"{host}, port {port}: {reason}{advice}") from None
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if not 0 < arguments.port < 2**16:
+        raise UserError(f"--port is {arguments.port}; expected an integer from 1 to 65535")
+    # Each movement of the pen sends a request, so waiting ones are normal.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    # read_grayscale checks the size, but catch_warnings works in one thread only.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    set_threads()
+    app = create_app(*load_network(arguments.model), arguments.host)
+    server = create_server(app, arguments.host, arguments.port)
+    print(printable(start_message(arguments.host, arguments.port)), flush=True)
     server.run()
 
 
 if __name__ == "__main__":
-    with explained():
-        main()
+    command_line.run(main)

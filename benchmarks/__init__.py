@@ -1,1 +1,1 @@
-"""What measured the figures in README.md and docs/, and holds some of them to a goal. No tests."""
+"""Measurements behind the tables in README.md and docs/: one program for each table."""

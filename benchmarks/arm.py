@@ -1,11 +1,11 @@
-"""Whether the pipeline gives the same files on ARM as on this x86-64 processor, without having one.
+"""Digests of the pipeline's results on emulated ARM processors and on this x86-64 processor.
 
     python -m benchmarks.arm --folder /var/tmp/arm
 
-It fetches Debian's Python for arm64 by apt and the wheels of requirements.txt for it by pip,
-2 GB, into the folder, and trains and evaluates as benchmarks.processors does, under qemu-aarch64
-(Debian has it in qemu-user). For Debian and Python 3.11. The exit status says whether the files
-differ.
+It trains and evaluates as benchmarks.processors does, in qemu-aarch64 (on Debian, in the package
+qemu-user). Debian's Python for arm64 and the wheels of requirements.txt, 2 GB, are downloaded into
+the directory, which can be used again. It needs Debian and Python 3.11. The exit status is 1 if
+results differ.
 """
 
 import argparse
@@ -17,27 +17,54 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.processors import ROOT, table
-from stages.edges.bad_input import BadInput, explained
-from stages.edges.replacing import replacing
+from benchmarks.common import ROOT
+from benchmarks.processors import compare_processors
+from stages.common import command_line
+from stages.common.atomic_write import atomic_write
+from stages.common.errors import UserError
 
-# ARM's first server processors, today's, and all that the emulator has, SVE included.
+# The first server processor of ARM, a current one, and one with all features, including SVE.
 EMULATED = ("cortex-a72", "neoverse-n1", "max")
 PYTHON = "python3.11"
-DEBIAN = [
+DEBIAN_PACKAGES = [
     *("libbz2-1.0", "libc6", "libcrypt1", "libdb5.3", "libexpat1", "libffi8", "libgcc-s1"),
     *("liblzma5", "libncursesw6", "libnsl2", "libreadline8", "libsqlite3-0", "libssl3"),
     *("libstdc++6", "libtinfo6", "libtirpc3", "libuuid1", "media-types", "zlib1g", PYTHON),
     *(f"{PYTHON}-minimal", f"lib{PYTHON}-minimal", f"lib{PYTHON}-stdlib"),
 ]
-COPIED = {"antlr4-python3-runtime": "antlr4"}  # it has no wheel
+# Packages without a wheel, in pure Python, and the directories that are copied instead.
+COPIED_PACKAGES = {"antlr4-python3-runtime": "antlr4"}
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux2014", "manylinux_2_17")
 
 
-def unpack_debian(folder: Path) -> None:
-    """Makes folder/root of Debian's packages, from the sources of this system's apt."""
-    state = folder / "apt"
-    debs = folder / "debs"
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.arm", description=__doc__)
+    parser.add_argument(
+        "processors", nargs="*", default=EMULATED, help="see qemu-aarch64 -cpu help"
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="for the downloads")
+    arguments = parser.parse_args()
+    for tool in ("qemu-aarch64", "apt-get", "dpkg"):
+        if not shutil.which(tool):
+            raise UserError(f"{tool} is missing; on Debian, apt install qemu-user dpkg apt")
+    if sys.version_info[:2] != (3, 11):
+        raise UserError(f"this is Python {sys.version.split()[0]}; expected 3.11, as in Debian")
+    directory = arguments.folder.absolute()
+    try:
+        if not (directory / "root").exists():
+            unpack_debian(directory)
+        if not (directory / "site").exists():
+            install_wheels(directory)
+    except subprocess.CalledProcessError as problem:
+        raise UserError(f"{problem.cmd[0]}: exit status {problem.returncode}") from None
+    commands = {name: emulator_command(directory, name) for name in arguments.processors}
+    sys.exit(not compare_processors(commands))
+
+
+def unpack_debian(directory: Path) -> None:
+    """Unpacks Debian's packages for arm64, from the sources of this system, into root/."""
+    state = directory / "apt"
+    debs = directory / "debs"
     for path in (state / "lists/partial", state / "cache/archives/partial", debs):
         path.mkdir(parents=True, exist_ok=True)
     (state / "status").touch()
@@ -47,23 +74,27 @@ def unpack_debian(folder: Path) -> None:
         f"-oDir::Cache={state}/cache",
     ]
     subprocess.run([*apt, "update"], check=True, stdout=sys.stderr)
-    subprocess.run([*apt, "download", *DEBIAN], check=True, cwd=debs, stdout=sys.stderr)
-    with replacing(folder / "root") as root:
+    subprocess.run([*apt, "download", *DEBIAN_PACKAGES], check=True, cwd=debs, stdout=sys.stderr)
+    with atomic_write(directory / "root") as root:
         for deb in debs.glob("*.deb"):
             subprocess.run(["dpkg", "-x", deb, root], check=True)
 
 
-def install_wheels(folder: Path) -> None:
-    """Makes folder/site of the packages installed here, in the same versions."""
+def install_wheels(directory: Path) -> None:
+    """Installs wheels for ARM, in the versions of the packages installed here, into site/."""
     pinned = re.findall(r"^[\w.-]+(?===)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
-    here = {
-        re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower(): each.version
-        for each in importlib.metadata.distributions()
+    installed = {
+        re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower(): package.version
+        for package in importlib.metadata.distributions()
     }
-    # Others are for other systems.
-    pins = [f"{name}=={here[name]}" for name in pinned if name in here and name not in COPIED]
+    # Pinned packages that are not installed are for other systems.
+    pins = [
+        f"{name}=={installed[name]}"
+        for name in pinned
+        if name in installed and name not in COPIED_PACKAGES
+    ]
     platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
-    with replacing(folder / "site") as site:
+    with atomic_write(directory / "site") as site:
         subprocess.run(
             [
                 *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
@@ -74,40 +105,17 @@ def install_wheels(folder: Path) -> None:
             check=True,
             stdout=sys.stderr,
         )
-        for package in COPIED.values():
+        for package in COPIED_PACKAGES.values():
             (source,) = (path for path in map(Path, sys.path) if (path / package).is_dir())
             shutil.copytree(source / package, site / package)
 
 
-def emulated(folder: Path, processor: str) -> list[str]:
-    """The command of ARM's Python on a processor."""
-    path = os.pathsep.join([str(folder / "site"), "."])
-    qemu = ["qemu-aarch64", "-L", str(folder / "root"), "-cpu", processor]
-    return [*qemu, "-E", f"PYTHONPATH={path}", str(folder / "root/usr/bin" / PYTHON)]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("processors", nargs="*", default=EMULATED, help="as qemu-aarch64 -cpu help")
-    parser.add_argument("--folder", type=Path, required=True, help="kept for the next time")
-    arguments = parser.parse_args()
-    for tool in ("qemu-aarch64", "apt-get", "dpkg"):
-        if not shutil.which(tool):
-            sys.exit(f"{tool} is missing; this is for Debian, with its package qemu-user")
-    folder = arguments.folder.absolute()
-    if sys.version_info[:2] != (3, 11):
-        sys.exit("This is for Python 3.11, whose wheels it fetches")
-    try:
-        if not (folder / "root").exists():
-            unpack_debian(folder)
-        if not (folder / "site").exists():
-            install_wheels(folder)
-    except subprocess.CalledProcessError as problem:
-        raise BadInput(f"{problem.cmd[0]} has failed; what is above says why") from None
-    ways = {"this one": [sys.executable]}
-    raise SystemExit(table(ways | {name: emulated(folder, name) for name in arguments.processors}))
+def emulator_command(directory: Path, processor: str) -> list[str]:
+    """The command that starts Debian's Python on an ARM processor."""
+    path = os.pathsep.join([str(directory / "site"), "."])
+    qemu = ["qemu-aarch64", "-L", str(directory / "root"), "-cpu", processor]
+    return [*qemu, "-E", f"PYTHONPATH={path}", str(directory / "root/usr/bin" / PYTHON)]
 
 
 if __name__ == "__main__":
-    with explained():
-        main()
+    command_line.run(main)

@@ -1,11 +1,11 @@
-"""Eight trainings at a time as a study does them, against the same eight one after the other.
+"""Eight trials of a study at a time, compared with the same number one after the other.
 
     python -m benchmarks.parallel_study
 
-It works in a clone of the last commit, so the workspace stays as it is. Each eight has seeds of
-its own, so that DVC has no results for any. The data is there for all. Where Ray is installed
-(requirements-cluster.txt), a cluster of this one machine trains eight more, which tells what Ray
-adds, with a folder as the remote.
+It works in a clone of the last commit. Each eight trials have seeds of their own, so that DVC has
+no results for any; the data are prepared before the time is taken. If Ray is installed
+(requirements-cluster.txt), a cluster of this machine runs eight trials more, with a directory as
+the remote, which shows the cost of Ray.
 """
 
 import argparse
@@ -18,140 +18,139 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, closing, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from experiments import pool
-from experiments.grid import STUDY, read_study
-from experiments.training import settings
-from experiments.trainings import TrainAll, trainer
-from experiments.workspace import adopt, dvc, take_snapshot
+from experiments.repository.clones import temporary_clone
+from experiments.repository.experiments import Changes, as_override, import_experiment
+from experiments.repository.subprocesses import dvc, git
+from experiments.study.cluster import ADDRESS, check_cluster, run_on_cluster
+from experiments.study.grid import STUDY, read_study
+from experiments.study.runner import Run, run_locally
+from experiments.study.trial import commit_snapshot, prepare_data
+from stages.common import command_line
 from stages.data.mirrors import make_mirrors_absolute
-from stages.edges.bad_input import explained
+from stages.training.threads import processors
 
 ROOT = Path(__file__).parents[1]
-TRAININGS = 8
-TARGET = 0.55
+TRIALS = 8
 PORT = 6399
 
 
-class Run(NamedTuple):
-    """How long trainings took until they were in the workspace, and the size of one's bundle."""
+class Result(NamedTuple):
+    """Seconds until all experiments are in the workspace, and bytes of the largest bundle."""
 
     seconds: float
-    bytes: int
+    bundle_bytes: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.parallel_study",
-        description="Times eight trainings, several at a time and one after the other.",
+        description="Times eight trials, several at a time and one after the other.",
     )
-    longest = max(read_study(STUDY, {}).epochs)
-    parser.add_argument("--epochs", type=int, default=longest, help=f"the study's: {longest}")
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4], help="at a time; 1 2 4")
+    epochs = max(read_study(STUDY, {}).epochs)
+    parser.add_argument("--epochs", type=int, default=epochs, help=f"default: {epochs}")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4], help="default: 1 2 4")
     options = parser.parse_args()
     if min(options.jobs) < 1 or len(set(options.jobs)) < len(options.jobs):
-        parser.error("--jobs must be different numbers from 1")
-    os.environ.pop("RAY_ADDRESS", None)
+        parser.error("--jobs must be different integers from 1")
+    os.environ.pop(ADDRESS, None)
     make_mirrors_absolute()
-    runs: dict[str, Run] = {}
+    results: dict[str, Result] = {}
 
-    def wanted() -> dict[str, dict[str, Any]]:
-        first = 1000 * (len(runs) + 1)
+    def trials() -> dict[str, Changes]:
+        first = 1000 * (len(results) + 1)
         return {
             f"seed-{seed}": {"train.epochs": options.epochs, "train.seed": seed}
-            for seed in range(first, first + TRAININGS)
+            for seed in range(first, first + TRIALS)
         }
 
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["git", "clone", "--quiet", ROOT, f"{folder}/clone"], check=True)
-        with chdir(f"{folder}/clone"):
-            Path(".dvc/tmp").mkdir()
-            for jobs in options.jobs:
-                name = f"a pool, {jobs} at a time"
-                with trainer(0, jobs) as train_all:
-                    runs[name] = timed(name, train_all, wanted())
+    with tempfile.TemporaryDirectory() as directory:
+        git("clone", "--quiet", ROOT, f"{directory}/clone")
+        with chdir(f"{directory}/clone"):
+            with temporary_clone("study") as snapshot:
+                commit_snapshot(snapshot)
+                prepare_data(snapshot, 0, None)
+                for jobs in options.jobs:
+                    name = f"a pool, {jobs} at a time"
+                    results[name] = measure(name, partial(run_locally, snapshot, jobs), trials())
             if find_spec("ray"):
-                with ray_cluster(Path(folder)), trainer(0, None) as train_all:
-                    name = f"Ray on this machine, {pool.JOBS} at a time"
-                    runs[name] = timed(name, train_all, wanted())
-            start = time.perf_counter()
-            for changes in wanted().values():
-                dvc("exp", "run", *(f"--set-param={setting}" for setting in settings(changes)))
-            one_by_one = time.perf_counter() - start
-            snapshot = take_snapshot()
+                with ray_cluster(Path(directory)) as address, temporary_clone("study") as snapshot:
+                    commit_snapshot(snapshot)
+                    prepare_data(snapshot, 0, check_cluster(address))
+                    name = f"Ray on this machine, {processors()} at a time"
+                    run = partial(run_on_cluster, snapshot, address)
+                    results[name] = measure(name, run, trials())
+            started = time.perf_counter()
+            for changes in trials().values():
+                settings = (f"{key}={as_override(value)}" for key, value in changes.items())
+                dvc("exp", "run", *(f"--set-param={setting}" for setting in settings))
+            one_by_one = time.perf_counter() - started
 
-    print(f"{TRAININGS} trainings of {options.epochs} epochs\n\n| | s | of one after the other |")
+    print(f"{TRIALS} trials of {options.epochs} epochs\n\n| | s | of one after the other |")
     print("| --- | ---: | ---: |")
-    for name, run in runs.items():
-        print(f"| {name} | {run.seconds:.0f} | {run.seconds / one_by_one:.2f} |")
+    for name, result in results.items():
+        print(f"| {name} | {result.seconds:.0f} | {result.seconds / one_by_one:.2f} |")
     print(f"| dvc exp run, one after the other | {one_by_one:.0f} | 1.00 |")
-    code = (len(snapshot.bundle) + len(snapshot.patch)) / 1e6
-    result = max(run.bytes for run in runs.values()) / 1e6
-    print(f"\nTo a node goes {code:.1f} MB of code, once; from it {result:.2f} MB a training")
-    each = runs[f"a pool, {options.jobs[0]} at a time"].seconds / TRAININGS * options.jobs[0]
+    megabytes = max(result.bundle_bytes for result in results.values()) / 1e6
+    print(f"\nA node returns {megabytes:.2f} MB per trial")
+    first = options.jobs[0]
+    seconds = results[f"a pool, {first} at a time"].seconds / TRIALS * first
     for workers in (1, 2, 4, 100):
-        minutes = math.ceil(1000 / workers) * each / 60
-        print(f"1,000 trainings of {each:.0f} s, workers: {workers}, minutes: {minutes:.0f}")
-    ratio = min(run.seconds for name, run in runs.items() if "pool" in name) / one_by_one
-    print(f"\nThe best pool takes {ratio:.2f}; to reach: {TARGET}")
-    raise SystemExit(ratio > TARGET)
+        minutes = math.ceil(1000 / workers) * seconds / 60
+        print(f"1,000 trials of {seconds:.0f} s, workers: {workers}, minutes: {minutes:.0f}")
 
 
-def timed(name: str, train_all: TrainAll, wanted: Mapping[str, Mapping[str, Any]]) -> Run:
-    """Trains, takes the results over, and says at once how long that took.
+def measure(name: str, run: Run, trials: Mapping[str, Changes]) -> Result:
+    """Runs trials, imports the experiments and prints the time.
 
     Raises:
-        SystemExit: one has failed.
+        UserError: a trial has failed.
     """
-    start = time.perf_counter()
+    started = time.perf_counter()
     sizes = []
-    with closing(train_all(wanted)) as outcomes:
-        for experiment, outcome in outcomes:
-            if not isinstance(outcome, bytes):
-                raise SystemExit(f"{experiment} has failed:\n{outcome}")
-            adopt(outcome)
-            sizes.append(len(outcome))
-    seconds = time.perf_counter() - start
+    with closing(run(trials)) as finished:
+        for _, future in finished:
+            import_experiment(future.result())
+            sizes.append(len(future.result()))
+    seconds = time.perf_counter() - started
     print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
-    return Run(seconds, max(sizes))
+    return Result(seconds, max(sizes))
 
 
 @contextmanager
-def ray_cluster(folder: Path) -> Iterator[None]:
-    """A cluster of one node, and a folder as DVC's default remote."""
-    (folder / "token").write_text(secrets.token_hex(16))
+def ray_cluster(directory: Path) -> Iterator[str]:
+    """Yields the address of a cluster of one node; a directory is DVC's default remote."""
+    (directory / "token").write_text(secrets.token_hex(16))
     os.environ |= {
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": f"{folder}/token",
-        "RAY_ADDRESS": f"127.0.0.1:{PORT}",
-        "XDG_CACHE_HOME": f"{folder}/cache",
+        "RAY_AUTH_TOKEN_PATH": f"{directory}/token",
+        "XDG_CACHE_HOME": f"{directory}/cache",
     }
-    dvc("remote", "add", "--local", "--default", "folder", f"{folder}/remote")
+    dvc("remote", "add", "--local", "--default", "directory", f"{directory}/remote")
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    node = ["--head", f"--port={PORT}", f"--num-cpus={pool.JOBS}", f"--temp-dir={folder}/ray"]
+    node = ["--head", f"--port={PORT}", f"--num-cpus={processors()}", f"--temp-dir={directory}/ray"]
     quiet = ["--include-dashboard=false", "--disable-usage-stats", "--block"]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    with (folder / "log").open("w") as log:
+    with (directory / "log").open("w") as log:
         process = subprocess.Popen(
             [*ray, "start", *node, *quiet],
-            env=environment | {"RAY_worker_niceness": "0"},
+            env=os.environ | {"RAY_worker_niceness": "0"},
             stdout=log,
             stderr=log,
         )
         try:
-            while "Ray runtime started" not in (folder / "log").read_text():
+            while "Ray runtime started" not in (directory / "log").read_text():
                 if process.poll() is not None:
-                    raise SystemExit((folder / "log").read_text())
+                    raise SystemExit((directory / "log").read_text())
                 time.sleep(0.5)
-            yield
+            yield f"127.0.0.1:{PORT}"
         finally:
             process.terminate()
             process.wait()
 
 
 if __name__ == "__main__":
-    with explained():
-        main()
+    command_line.run(main)

@@ -1,35 +1,34 @@
-"""How well the better reader reads, how long it trains, and what more time gives.
+"""Accuracy and training time of the better reader, and of longer and wider trainings.
 
     python -m benchmarks.reader tutorial reader longer wide [--seeds 1 2 3]
 
-Each training is `python -m stages.train` on all training images of data/normalized (dvc repro), in
-a folder of its own. The settings were chosen on 10,000 images held out of those; the test images
-are read once here, by each seed's network after its last epoch. People's own digits are in
-../shared/digits, and are left out where that folder is missing.
+Each training is `python -m stages.train` on all training images of data/normalized, in a temporary
+directory. The parameters were chosen on 10,000 held-out training images. People's own digits are in
+../shared/digits and are left out if this directory is missing.
 """
 
 import argparse
 import json
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import yaml
 
-from benchmarks.own_digits import own, readings
-from benchmarks.processors import MODEL, ROOT, Sections, change, copy_code, merged, python
-from stages.edges.bad_input import explained
-from stages.edges.parameters import PARAMETERS
-from stages.training.network import load_network
-from stages.training.repeatable import set_threads
-from tools.reader import read_settings
+from benchmarks.common import ROOT, mean_and_error, print_table
+from benchmarks.recognition import peoples_digits, recognize
+from benchmarks.stage_runs import MODEL, Sections, copy_code, merge, run_stage, write_params
+from benchmarks.training import READER
+from stages.common import command_line
+from stages.common.params import PARAMS, read_yaml
+from stages.training.model_file import load_network
+from stages.training.tensorflow_setup import set_threads
 
 LONGER: Sections = {
     "train": {"epochs": 300},
-    "warp": {"rotation": 12, "scale": 0.12, "shear": 10, "elastic_amplitude": 1.1},
+    "augmentation": {"rotation": 12, "scale": 0.12, "shear": 10, "elastic_amplitude": 1.1},
 }
 WIDE: Sections = {
     "model": {"hidden_units": [2048, 1024, 512]},
@@ -37,69 +36,66 @@ WIDE: Sections = {
 }
 
 
-class Outcome(NamedTuple):
+class Result(NamedTuple):
     minutes: float
-    error: float  # % of the test images
-    own: float  # % of people's own digits that are read right
+    test_error: float  # %
+    own_digits: float  # % of people's own digits that are correct; NaN without pictures
 
 
 def main() -> None:
-    reader = read_settings()
-    kinds: dict[str, Sections] = {
+    reader: Sections = read_yaml(ROOT / READER)
+    settings: dict[str, Sections] = {
         "tutorial": {},
         "reader": reader,
-        "longer": merged(reader, LONGER),
-        "wide": merged(reader, WIDE),
+        "longer": merge(reader, LONGER),
+        "wide": merge(reader, WIDE),
     }
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kinds", nargs="+", choices=kinds)
+    parser = argparse.ArgumentParser("python -m benchmarks.reader", description=__doc__)
+    parser.add_argument("settings", nargs="+", choices=settings)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    options = parser.parse_args()
-
+    arguments = parser.parse_args()
     set_threads()
-    print("| | layers | epochs | minutes | test error, % | own digits right, % | seeds |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
-    tutorial = yaml.safe_load((ROOT / PARAMETERS).read_text(encoding="utf-8"))
-    for kind in options.kinds:
-        parameters = merged(tutorial, kinds[kind])
-        outcomes = [outcome(parameters, seed) for seed in options.seeds]
-        minutes, errors, right = (np.array(column) for column in zip(*outcomes, strict=True))
-        layers = "-".join(map(str, parameters["model"]["hidden_units"]))
-        print(
-            f"| {kind} | {layers} | {parameters['train']['epochs']} | {minutes.mean():.1f} | "
-            f"{spread(errors, 2)} | {spread(right, 1)} | {len(options.seeds)} |",
-            flush=True,
-        )
+    tutorial: Sections = read_yaml(ROOT / PARAMS)
+
+    def rows() -> Iterator[list[str]]:
+        for name in arguments.settings:
+            sections = merge(tutorial, settings[name])
+            results = [train(sections, seed) for seed in arguments.seeds]
+            yield [
+                name,
+                "-".join(map(str, sections["model"]["hidden_units"])),
+                str(sections["train"]["epochs"]),
+                f"{np.mean([result.minutes for result in results]):.1f}",
+                mean_and_error([result.test_error for result in results], 2),
+                mean_and_error([result.own_digits for result in results], 1),
+                str(len(results)),
+            ]
+
+    print_table(
+        ["", "layers", "epochs", "minutes", "test error, %", "own digits correct, %", "seeds"],
+        rows(),
+    )
 
 
-def outcome(parameters: Sections, seed: int) -> Outcome:
+def train(sections: Sections, seed: int) -> Result:
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        copy_code(folder)
-        (folder / "data").symlink_to(ROOT / "data")
-        change(folder, parameters, {"train": {"seed": seed}})
-        began = time.perf_counter()
-        python(folder, [sys.executable], "-m", "stages.train")
-        minutes = (time.perf_counter() - began) / 60
-        python(folder, [sys.executable], "-m", "stages.evaluate")
-        scores = json.loads((folder / "metrics/evaluate.json").read_text())
-        network, scaling = load_network(folder / MODEL)
-    pictures = list(own())
-    right = np.nan
+        directory = Path(temporary)
+        copy_code(directory)
+        (directory / "data").symlink_to(ROOT / "data")
+        write_params(directory, merge(sections, {"train": {"seed": seed}}))
+        start = time.perf_counter()
+        run_stage(directory, "train")
+        minutes = (time.perf_counter() - start) / 60
+        run_stage(directory, "evaluate")
+        metrics = json.loads((directory / "metrics/evaluate.json").read_text(encoding="utf-8"))
+        network, scaling = load_network(directory / MODEL)
+    pictures = list(peoples_digits())
+    correct = float("nan")
     if pictures:
-        result = readings("people's own digits", pictures, network, scaling)
-        right = 100 * np.equal(result.read(), result.numbers).mean()
-    return Outcome(minutes, scores["baseline_error"], right)
-
-
-def spread(values: Any, digits: int) -> str:
-    """The mean and its standard error."""
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean():.{digits}f} ± {error:.{digits}f}"
+        results = recognize("people's own digits", pictures, network, scaling)
+        correct = float(100 * np.mean([result.is_correct() for result in results]))
+    return Result(minutes, metrics["baseline_error"], correct)
 
 
 if __name__ == "__main__":
-    with explained():
-        main()
+    command_line.run(main)

@@ -1,12 +1,13 @@
-"""Whether this is the same training: test errors of plain Keras `fit` and of the compiled epoch.
+"""Test errors of plain Keras and of this project's compiled epoch, over five seeds.
 
 python -m benchmarks.seeds
 """
 
 import numpy as np
 
+from benchmarks.common import mean_and_error, print_table, standard_error
 from benchmarks.training import train
-from stages.edges.bad_input import explained, no_arguments
+from stages.common import command_line
 
 SEEDS = range(5)
 EPOCHS = 10
@@ -14,21 +15,25 @@ EPOCHS = 10
 
 def main() -> None:
     errors = {
-        how: np.array([train(how, EPOCHS, seed)["test_error"] for seed in SEEDS])
-        for how in ("plain", "compiled")
+        name: [train(method, EPOCHS, seed)["test_error"] for seed in SEEDS]
+        for name, method in {"plain Keras fit": "keras", "compiled epoch": "compiled"}.items()
     }
-    seeds = f"seeds {SEEDS[0]} to {SEEDS[-1]}"
-    print(f"| test error, %, after {EPOCHS} epochs | {seeds} | mean ± standard error |")
-    print("| --- | --- | ---: |")
-    for how, values in errors.items():
-        mean = f"{values.mean():.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
-        print(f"| {how} | {', '.join(f'{value:.2f}' for value in values)} | {mean} |")
-    difference = errors["compiled"].mean() - errors["plain"].mean()
-    error = np.sqrt(sum(values.var(ddof=1) / len(values) for values in errors.values()))
-    print(f"\nDifference {difference:+.2f}, its standard error {error:.2f}")
+    print_table(
+        (
+            f"test error, %, after {EPOCHS} epochs",
+            f"seeds {SEEDS[0]} to {SEEDS[-1]}",
+            "mean ± standard error",
+        ),
+        [
+            (name, ", ".join(f"{value:.2f}" for value in values), mean_and_error(values, 2))
+            for name, values in errors.items()
+        ],
+    )
+    keras, compiled = errors.values()
+    difference = np.mean(compiled) - np.mean(keras)
+    error = np.hypot(standard_error(keras), standard_error(compiled))
+    print(f"\nDifference {difference:+.2f} ± {error:.2f} (standard error)")
 
 
 if __name__ == "__main__":
-    with explained():
-        no_arguments(__doc__)
-        main()
+    command_line.run(main, __doc__)

@@ -1,48 +1,55 @@
-"""One training of the tutorial's network on MNIST, by plain Keras or by this project's loop.
+"""Trains the tutorial's network on data/normalized and prints epoch times and test error as JSON.
 
-`warped` is this project's on warped digits, as reader.yaml has them warped.
+    python -m benchmarks.training keras --epochs 4
 
-A process of its own, for the other benchmarks: `python -m benchmarks.training plain --epochs 4`
-prints the seconds of each epoch and the test error as JSON. It reads data/normalized: dvc repro.
+Methods: `keras` is plain Keras, as in the tutorial; `compiled` is the training of this project;
+`augmented` is the same on distorted digits, with the augmentation of reader.yaml.
 """
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.common import run_python
+from stages.common import command_line
+from stages.common.params import PARAMS, read_yaml
 from stages.data.arrays import load_split
-from stages.edges.bad_input import BadInput, explained
 
+METHODS = ("keras", "compiled", "augmented")
 NORMALIZED = Path("data/normalized")
+READER = Path("reader.yaml")
 HIDDEN_UNITS = [512, 256, 128]
 BATCH_SIZE = 32
+LEARNING_RATE = 0.001
 
 
-def train(how: str, epochs: int, seed: int, batch_size: int = BATCH_SIZE) -> dict[str, Any]:
-    """Runs one training in a new process; the seconds of each epoch, the test error in %."""
+def train(method: str, epochs: int, seed: int, batch_size: int = BATCH_SIZE) -> dict[str, Any]:
+    """Trains in a new process, since TensorFlow's settings differ between methods.
+
+    Returns:
+        seconds: of each epoch.
+        test_error: after the last epoch, in %.
+    """
     options = {"--epochs": epochs, "--seed": seed, "--batch-size": batch_size}
-    flat = [str(word) for pair in options.items() for word in pair]
-    command = [sys.executable, "-m", "benchmarks.training", how, *flat]
-    run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if run.returncode:
-        raise BadInput(f"{how}: the training has failed; what is above says why")
-    result: dict[str, Any] = json.loads(run.stdout)
+    arguments = [str(word) for pair in options.items() for word in pair]
+    output = run_python("-m", "benchmarks.training", method, *arguments)
+    result: dict[str, Any] = json.loads(output)
     return result
 
 
-def plain(epochs: int, seed: int, batch_size: int, callback: Any, data: dict[str, Any]) -> None:
-    """As the tutorial does, whatever threads and instructions TensorFlow chooses."""
+def train_with_keras(
+    epochs: int, seed: int, batch_size: int, callback: Any, data: dict[str, Any]
+) -> None:
+    """Trains as the tutorial does, with TensorFlow's default threads and instructions."""
     import keras
 
     keras.utils.set_random_seed(seed)
     dense = [keras.layers.Dense(units, activation="relu") for units in HIDDEN_UNITS]
-    model = keras.Sequential(
+    network = keras.Sequential(
         [
             keras.Input((28, 28)),
             keras.layers.Flatten(),
@@ -50,8 +57,8 @@ def plain(epochs: int, seed: int, batch_size: int, callback: Any, data: dict[str
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    network.fit(
         np.array(data["x_train"]),
         data["y_train"],
         epochs=epochs,
@@ -62,27 +69,31 @@ def plain(epochs: int, seed: int, batch_size: int, callback: Any, data: dict[str
     )
 
 
-def compiled(
+def train_compiled(
     epochs: int,
     seed: int,
     batch_size: int,
     callback: Any,
     data: dict[str, Any],
-    warped: bool = False,
+    is_augmented: bool = False,
 ) -> Any:
-    """As stages/train.py does; the network."""
+    """Trains as stages/train.py does, and returns the network."""
+    from stages.training.augmentation import Augmenter
+    from stages.training.build import build_network
     from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
-    from stages.training.network import LOSS, build_network, build_optimizer
-    from stages.training.repeatable import set_threads
-    from stages.training.warps import Warping
-    from tools.reader import read_sections
+    from stages.training.hyperparameters import Augmentation
+    from stages.training.network import LOSS, optimizer
+    from stages.training.tensorflow_setup import set_threads
 
     set_threads()
     network = build_network(HIDDEN_UNITS, seed)
-    warping = Warping(read_sections()["warp"], seed, 0.0) if warped else None
-    model = CompiledEpoch(network, data["x_train"], data["y_train"], batch_size, warping)
-    model.compile(build_optimizer(0.001), LOSS)
-    model.fit(
+    augmenter = None
+    if is_augmented:
+        parameters = read_yaml(PARAMS)["augmentation"] | read_yaml(READER)["augmentation"]
+        augmenter = Augmenter(Augmentation.model_validate(parameters), seed, 0.0)
+    trainer = CompiledEpoch(network, data["x_train"], data["y_train"], batch_size, augmenter)
+    trainer.compile(optimizer(LEARNING_RATE), LOSS)
+    trainer.fit(
         permutations(len(data["y_train"]), seed, 1, epochs),
         steps_per_epoch=1,
         epochs=epochs,
@@ -95,44 +106,44 @@ def compiled(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("how", choices=["plain", "compiled", "warped"])
+    parser = argparse.ArgumentParser("python -m benchmarks.training", description=__doc__)
+    parser.add_argument("method", choices=METHODS)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     arguments = parser.parse_args()
     if min(arguments.epochs, arguments.batch_size) < 1 or not 0 <= arguments.seed < 2**32:
-        parser.error("epochs and batch size go from 1, the seed from 0 to 4294967295")
+        parser.error("--epochs and --batch-size are at least 1, --seed is from 0 to 4294967295")
     data: dict[str, Any] = {}
     for split in ("train", "test"):
         images, labels = load_split(NORMALIZED, split, "float32")  # (n, 28, 28), (n,)
         data |= {f"x_{split}": images, f"y_{split}": labels}
 
-    if arguments.how != "plain":
-        import stages.training.repeatable  # noqa: F401, before Keras
+    if arguments.method != "keras":
+        import stages.training.tensorflow_setup  # noqa: F401, must come before Keras
     import keras
 
-    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
+    class Measurement(keras.callbacks.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.seconds: list[float] = []
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-            self.began = time.perf_counter()
+            self.start = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
-            self.seconds.append(time.perf_counter() - self.began)
-            self.error = 100 * (1 - logs["val_accuracy"])
+            self.seconds.append(time.perf_counter() - self.start)
+            self.test_error = 100 * (1 - logs["val_accuracy"])
 
-    clock = Clock()
-    numbers = arguments.epochs, arguments.seed, arguments.batch_size
-    if arguments.how == "plain":
-        plain(*numbers, clock, data)
+    measurement = Measurement()
+    settings = arguments.epochs, arguments.seed, arguments.batch_size
+    if arguments.method == "keras":
+        train_with_keras(*settings, measurement, data)
     else:
-        compiled(*numbers, clock, data, arguments.how == "warped")
-    print(json.dumps({"seconds": clock.seconds, "test_error": round(clock.error, 4)}))
+        train_compiled(*settings, measurement, data, arguments.method == "augmented")
+    test_error = round(measurement.test_error, 4)
+    print(json.dumps({"seconds": measurement.seconds, "test_error": test_error}))
 
 
 if __name__ == "__main__":
-    with explained():
-        main()
+    command_line.run(main)

@@ -1,4 +1,4 @@
-"""Many trainings and how they compare: the study, on one machine or a cluster, and `make compare`.
+"""Runs of the pipeline in temporary clones: quickstart, reader, verify, study; and comparisons.
 
-It drives the pipeline through DVC's commands and reads what they leave in git; no stage knows it.
+They call DVC and git as commands. The stages import nothing from here.
 """

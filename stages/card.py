@@ -1,17 +1,19 @@
-"""Stage card: the model card, which says what the network is, is for, and how often it errs.
+"""Stage card: writes the model card, docs/model-card.md.
 
-Source: the headings are those of M. Mitchell et al., "Model cards for model reporting",
-FAT* 2019, arXiv:1810.03993.
+Source of the headings: M. Mitchell et al., "Model cards for model reporting", FAT* 2019,
+arXiv:1810.03993.
 """
 
 import csv
 import json
+import textwrap
 from collections import Counter
 from pathlib import Path
 
-from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import PARAMETERS, flat, read_yaml, shown
-from stages.edges.replacing import replacing
+from stages.common import command_line
+from stages.common.atomic_write import atomic_write
+from stages.common.params import PARAMS, as_yaml, flatten, read_yaml
+from stages.data.datasets import DATASETS
 
 SCORES = Path("metrics/evaluate.json")
 PREDICTIONS = Path("plots/predictions.csv")
@@ -19,83 +21,82 @@ CARD = Path("docs/model-card.md")
 
 
 def main() -> None:
-    # All sections, which the stages before have checked.
-    parameters = {name: shown(value) for name, value in flat(read_yaml(PARAMETERS)).items()}
+    # The earlier stages have validated all sections.
+    parameters = {name: as_yaml(value) for name, value in flatten(read_yaml(PARAMS)).items()}
     scores = json.loads(SCORES.read_text(encoding="utf-8"))
     with PREDICTIONS.open(encoding="utf-8", newline="") as file:
         images = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file))
-    with replacing(CARD) as partial:
-        partial.write_text(page(parameters, scores, images), encoding="utf-8", newline="\n")
+    with atomic_write(CARD) as partial:
+        partial.write_text(markdown(parameters, scores, images), encoding="utf-8", newline="\n")
 
 
-def page(
+def markdown(
     parameters: dict[str, str], scores: dict[str, float], images: Counter[tuple[str, str]]
 ) -> str:
-    """The card in Markdown.
+    """The model card in Markdown.
 
     Args:
-        parameters: that the network was made with, by name, such as train.seed, as in YAML.
-        scores: of metrics/evaluate.json; errors in percent, the calibration error 0 to 1.
-        images: how many test images there are of an actual and a predicted class.
+        parameters: name, such as train.seed, to value as YAML.
+        scores: content of metrics/evaluate.json; errors in percent, calibration error 0 to 1.
+        images: number of test images for each pair of actual and predicted class.
     """
     rows = []
     for name in sorted({actual for actual, _ in images}):
         of_class = {predicted: n for (actual, predicted), n in images.items() if actual == name}
-        total, right = sum(of_class.values()), of_class.pop(name, 0)
-        # Of two that are mistaken for it as often, the first.
-        often = max(sorted(of_class), key=of_class.__getitem__, default="–")
-        mistakes = total - right
-        rows.append(f"| {name} | {total:,} | {mistakes:,} | {mistakes / total:.2%} | {often} |")
-    made_with = ", ".join(
+        total, correct = sum(of_class.values()), of_class.pop(name, 0)
+        # Of equally frequent mistakes, the first in alphabetical order.
+        most_frequent = max(sorted(of_class), key=of_class.__getitem__, default="–")
+        mistakes = total - correct
+        rows.append(
+            f"| {name} | {total:,} | {mistakes:,} | {mistakes / total:.2%} | {most_frequent} |"
+        )
+    settings = ", ".join(
         f"`{key}` {value}"
         for key, value in parameters.items()
         if not key.startswith(("download.", "evaluate."))
     )
+    dataset = parameters["download.dataset"]
+    origin = f"Trained and tested on the data set `{dataset}`. {DATASETS[dataset].origin}"
     return f"""# Model card
 
 Written by the stage `card` from `params.yaml`, `metrics/` and `plots/`.
 
 ## The model
 
-`models/handwritten_digit.h5`, a multilayer perceptron in Keras: an image of 28×28 pixels in, a
-probability for each of ten classes out. How to load it, here and elsewhere, and what its input must
-be: [reading pictures](reading-pictures.md).
+`models/handwritten_digit.h5`, a Keras network from an image of 28×28 pixels to the probabilities of
+ten classes. [Use the model elsewhere](model.md) says how to load it and what its input must be.
 
-It was made with {made_with}.
+It was made with {settings}.
 
 ## Intended use
 
-To read one handwritten digit, and to show how a network is trained, measured and reproduced. Not
-for anything where a wrong digit costs something: cheques, doses, addresses.
+To classify a single image, and to show how a network is trained, measured and reproduced. It must
+not be used where a wrong class does harm: cheques, doses, addresses.
 
 ## Data
 
-Trained and tested on the data set `{parameters["download.dataset"]}`, whose content is pinned in
-`stages/data/datasets.py`. MNIST's digits were written in the USA around 1990, by employees of the
-Census Bureau and by pupils, and were centred and scaled by its makers; in `mnist`, training and
-test images are by different writers.
+{textwrap.fill(origin, 100)}
+`stages/data/datasets.py` has the checksums of its files.
 
 ## Results
 
 On {images.total():,} test images: error {scores["baseline_error"]:.2f}%, \
 {100 * float(parameters["evaluate.confidence"]):g}% interval \
 {scores["baseline_error_low"]:.2f}–{scores["baseline_error_high"]:.2f}.
-The interval is about this one network; those of other seeds differ by more than most changes do.
-Its probabilities are off by {100 * scores["expected_calibration_error"]:.2f} points on average.
+The interval is about this network. Networks with other seeds differ by more than most changes do.
+The expected calibration error is {scores["expected_calibration_error"]:.2%}.
 
-| class | test images | misread | error | most often as |
+| class | test images | mistakes | error | most frequent mistake |
 | --- | ---: | ---: | ---: | --- |
 {chr(10).join(rows)}
 
 ## Limits
 
-It knows its ten classes alone, and calls whatever it sees one of them, often surely. The error
-above is that on images made as its training images were; on drawings and photographs
-`python -m benchmarks.own_digits` measures another.
+It gives one of its ten classes for any input, often with a high probability. The error above is
+valid for images like the training images. `python -m benchmarks.own_digits` measures the error on
+drawings and photographs.
 """
 
 
 if __name__ == "__main__":
-    with explained():
-        no_arguments(__doc__)
-        main()
+    command_line.run(main, __doc__)

@@ -1,4 +1,4 @@
-"""Stage download: the data set, as uint8 arrays in data/raw/."""
+"""Stage download: saves a data set as uint8 arrays in data/raw/."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,18 +6,18 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from stages.common import command_line
+from stages.common.params import Section, read_section
 from stages.data.arrays import save_arrays
 from stages.data.datasets import DATASETS, decode_idx, embedded_mnist_5k
-from stages.data.mirrors import fetch, mirrors
-from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import Section, read_section
+from stages.data.mirrors import download_files, mirrors
 
 RAW = Path("data/raw")
 
 
 def known(dataset: str) -> str:
     if dataset not in DATASETS:
-        raise ValueError("no such data set")
+        raise ValueError("unknown data set")
     return dataset
 
 
@@ -32,20 +32,16 @@ def main() -> None:
 
     files = DATASETS[dataset].files
     if files:
-        contents = fetch(dataset, list(files.values()), mirrors(dataset))
+        contents = download_files(dataset, list(files.values()), mirrors(dataset))
         images = {name: decode_idx(content) for name, content in zip(files, contents, strict=True)}
     else:
         images = embedded_mnist_5k()
-    # What the labels stand for goes with the images, for the pictures and tables of all stages.
+    # All later stages need the class names for their tables and plots.
     arrays = {**images, "classes": np.array(DATASETS[dataset].classes)}
 
     save_arrays(RAW, arrays)
-    print(
-        f"{dataset}: {len(arrays['x_train']):,} images to train, {len(arrays['x_test']):,} to test"
-    )
+    print(f"{dataset}: {len(arrays['x_train']):,} training, {len(arrays['x_test']):,} test images")
 
 
 if __name__ == "__main__":
-    with explained():
-        no_arguments(__doc__)
-        main()
+    command_line.run(main, __doc__)

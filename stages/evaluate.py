@@ -1,18 +1,18 @@
-"""Stage evaluate: the test error, the predictions behind it, and pictures of both."""
+"""Stage evaluate: the test error, the predictions behind it, and plots of both."""
 
 import json
 from pathlib import Path
 
+from stages.common import command_line
+from stages.common.atomic_write import atomic_write
+from stages.common.params import read_section
 from stages.data.arrays import load_classes, load_split
-from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import read_section
-from stages.edges.replacing import replacing
-from stages.results.parameters import Evaluate
-from stages.results.pictures import digits, reliability, save
-from stages.results.scores import calibration, predictions, scores, worst_mistakes
-from stages.training.network import load_network
+from stages.evaluation.options import Evaluate
+from stages.evaluation.plots import digits, reliability, save
+from stages.evaluation.scores import calibration, predictions, scores, worst_mistakes
+from stages.training.model_file import load_network
 from stages.training.prediction import predictor
-from stages.training.repeatable import set_threads
+from stages.training.tensorflow_setup import set_threads
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")
@@ -31,19 +31,19 @@ def main() -> None:
     result = scores(probabilities, y, evaluate.confidence)
     table = predictions(probabilities, y, classes)
     worst = worst_mistakes(table, evaluate.worst)
+    mistakes = int((table["actual"] != table["predicted"]).sum())
 
-    with replacing(PLOTS / "predictions.csv") as partial:
+    with atomic_write(PLOTS / "predictions.csv") as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
     captions = [f"{row.actual} → {row.predicted}" for row in worst.itertuples()]
-    mistakes = int((table["actual"] != table["predicted"]).sum())
-    title = f"{len(worst)} of {mistakes} mistakes, the surest first: actual → predicted"
+    title = f"{len(worst)} of {mistakes} mistakes: actual → predicted"
     if mistakes:
-        title += f"\neach with {worst['confidence'].min():.2%} or more"
+        title += f"\nsorted by confidence, at least {worst['confidence'].min():.2%}"
     save(digits(x[worst.index], captions, title), PLOTS / "mistakes.png")
     figure = reliability(calibration(probabilities, y), result["expected_calibration_error"])
     save(figure, PLOTS / "reliability.png")
-    # Last: where the metrics are new, the pictures are.
-    with replacing(METRICS) as partial:
+    # Metrics are written last, so that new metrics imply new plots.
+    with atomic_write(METRICS) as partial:
         partial.write_text(json.dumps(result, indent=2) + "\n", newline="\n")
     print(
         f"Baseline Error: {result['baseline_error']:.2f}% ({100 * evaluate.confidence:g}% interval "
@@ -53,6 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with explained():
-        no_arguments(__doc__)
-        main()
+    command_line.run(main, __doc__)

@@ -1,4 +1,4 @@
-"""Stage normalize: images as scaled float32, split into training, validation and test."""
+"""Stage normalize: scales images to float32, and splits off validation images."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,12 +6,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from stages.common import command_line
+from stages.common.params import Section, check_range, read_section
 from stages.data.arrays import load_classes, load_split, save_arrays
 from stages.data.scaling import Scaling
-from stages.data.splitting import held_out
-from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import Section, check_bounds, read_section
-from stages.results.pictures import digits, save
+from stages.data.splits import stratified_mask
+from stages.evaluation.plots import digits, save
 
 RAW = Path("data/raw")
 NORMALIZED = Path("data/normalized")
@@ -20,7 +20,9 @@ SAMPLES = Path("plots/samples.png")
 
 class Normalize(Section):
     scaling: Literal["unit", "standard"] = Field(description="unit or standard")
-    validation: int = Field(ge=0, description="a whole number from 0, below the training images")
+    validation: int = Field(
+        ge=0, description="an integer from 0, less than the number of training images"
+    )
 
 
 def main() -> None:
@@ -29,8 +31,8 @@ def main() -> None:
     x_test, y_test = load_split(RAW, "test", "uint8")
     classes = load_classes(RAW)
 
-    check_bounds("normalize.validation", normalize.validation, 0, len(y) - 1)
-    validation = held_out(y, normalize.validation)
+    check_range("normalize.validation", normalize.validation, 0, len(y) - 1)
+    validation = stratified_mask(y, normalize.validation)
     x_train, y_train = x[~validation], y[~validation]
     scaling = Scaling.fit(normalize.scaling, x_train)
 
@@ -50,11 +52,9 @@ def main() -> None:
     captions = [classes[label] for label in y_train[:25]]
     save(digits(x_train[:25], captions, "First training images"), SAMPLES)
     print(
-        f"{len(y_train):,} images to train, {validation.sum():,} held out, {len(y_test):,} to test"
+        f"{len(y_train):,} training, {validation.sum():,} validation, {len(y_test):,} test images"
     )
 
 
 if __name__ == "__main__":
-    with explained():
-        no_arguments(__doc__)
-        main()
+    command_line.run(main, __doc__)

@@ -1,24 +1,26 @@
-"""Stage train: the tutorial's network, from scratch, or on from where it was killed."""
+"""Stage train: trains the network, from its first epoch or from a checkpoint."""
 
 import math
 from pathlib import Path
 
 import numpy as np
 
+from stages.common import command_line
+from stages.common.params import check_range, read_section
+from stages.common.progress import Progress
 from stages.data.arrays import SUMS, load_array, load_split
 from stages.data.scaling import Scaling
-from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import check_bounds, read_section
-from stages.edges.progress import Progress
+from stages.training import network as definition
+from stages.training.augmentation import Augmenter
+from stages.training.build import build_network
 from stages.training.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence, WriteHistory
 from stages.training.checkpoint import Checkpoint, digest
+from stages.training.checks import compilation_errors
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
-from stages.training.history import history_in
-from stages.training.network import LOSS, build_network, build_optimizer, save_network
-from stages.training.parameters import Model, Train, Warp
-from stages.training.repeatable import set_threads
-from stages.training.unsupported import explaining_compilation
-from stages.training.warps import Warping
+from stages.training.history import write_history
+from stages.training.hyperparameters import Augmentation, Model, Train
+from stages.training.model_file import save_network
+from stages.training.tensorflow_setup import set_threads
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")
@@ -27,28 +29,30 @@ CHECKPOINT = Path("checkpoint.npz")
 
 
 def main() -> None:
-    model, train, warp = read_section(Model), read_section(Train), read_section(Warp)
+    model, train = read_section(Model), read_section(Train)
+    augmentation = read_section(Augmentation)
     set_threads()
     epochs, seed = train.epochs, train.seed
     x, y = load_split(NORMALIZED, "train", "float32")  # (n, 28, 28), (n,)
-    check_bounds("train.batch_size", train.batch_size, 1, len(y))
-    x_watched, y_watched = load_split(NORMALIZED, "validation", "float32")
-    if not len(y_watched):
-        # As the tutorial does. Nothing is selected by it.
-        x_watched, y_watched = load_split(NORMALIZED, "test", "float32")
+    check_range("train.batch_size", train.batch_size, 1, len(y))
+    x_val, y_val = load_split(NORMALIZED, "validation", "float32")
+    if not len(y_val):
+        # As in the tutorial. Nothing is selected by these values.
+        x_val, y_val = load_split(NORMALIZED, "test", "float32")
     scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
 
     network = build_network(model.hidden_units, seed)
     black = float(scaling(np.zeros(1))[0])
-    warping = Warping(warp, seed, black) if warp.moves() else None
-    trainer = CompiledEpoch(network, x, y, train.batch_size, warping)
+    augmenter = Augmenter(augmentation, seed, black) if augmentation.is_active() else None
+    trainer = CompiledEpoch(network, x, y, train.batch_size, augmenter)
     steps = epochs * math.ceil(len(y) / train.batch_size)
-    trainer.compile(build_optimizer(train.learning_rate, train.schedule, steps), LOSS)
+    optimizer = definition.optimizer(train.learning_rate, train.schedule, steps)
+    trainer.compile(optimizer, definition.LOSS)
     checkpoint = Checkpoint(
         CHECKPOINT,
         {
             "data": digest([NORMALIZED / SUMS]),
-            "parameters": f"{model!r} {train!r} {warp!r}",
+            "parameters": f"{model!r} {train!r} {augmentation!r}",
             "code": digest([Path("requirements.txt"), *sorted(Path("stages").rglob("*.py"))]),
         },
     )
@@ -57,9 +61,9 @@ def main() -> None:
     done = len(saving.history)
 
     with (
-        history_in(METRICS) as log,
+        write_history(METRICS) as log,
         Progress("training", epochs, " epochs", done) as progress,
-        explaining_compilation(network),
+        compilation_errors(network),
     ):
         for logs in saving.history:
             log(logs)
@@ -68,14 +72,14 @@ def main() -> None:
             steps_per_epoch=1,
             initial_epoch=done,
             epochs=epochs,
-            validation_data=one_batch(x_watched, y_watched),
+            validation_data=one_batch(x_val, y_val),
             callbacks=[
                 StopAtDivergence(train.learning_rate),
                 saving,
                 WriteHistory(log),
                 ShowProgress(progress, epochs),
             ],
-            shuffle=False,  # permutations are
+            shuffle=False,  # `permutations` shuffles
             verbose=0,
         )
     save_network(network, scaling, MODEL)
@@ -85,6 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with explained():
-        no_arguments(__doc__)
-        main()
+    command_line.run(main, __doc__)

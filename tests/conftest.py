@@ -1,4 +1,4 @@
-"""A copy of this project that has run on the embedded digits with a tiny network."""
+"""Fixtures: copies of this project after a pipeline run, a trained model and a browser."""
 
 import shutil
 import signal
@@ -26,22 +26,25 @@ QUIET = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-# Test modules are compiled once, not by every worker, also where the environment says otherwise.
+# Workers share the compiled test modules, even if PYTHONDONTWRITEBYTECODE is set.
 sys.dont_write_bytecode = False
-# As at a terminal: after nohup, or started with &, what the tests start would ignore these.
-for ending in (signal.SIGINT, signal.SIGHUP):
-    if signal.getsignal(ending) is signal.SIG_IGN:
-        signal.signal(ending, signal.SIG_DFL)
-# On a busy machine an example may take long.
+# Child processes inherit ignored signals: otherwise tests would fail under nohup.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
+# No time limit for a Hypothesis example: the machine may be busy.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests first, so that none of them is left over when all else is done.
+    """Runs slow tests first, so that all workers finish at about the same time.
 
-    Slow is also what needs a pipeline that has run, or a trained model. The long ones are left out
-    unless -m asks for them.
+    Tests that need a pipeline run or a trained model are slow, too. Tests marked `long` run only
+    with an -m option that names this mark.
     """
     for item in items:
         if NEEDS_A_RUN & set(getattr(item, "fixturenames", ())):
@@ -50,12 +53,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("long")]
     slow = [item for item in items if item.get_closest_marker("slow")]
     quick = [item for item in items if not item.get_closest_marker("slow")]
-    items[:] = [*reversed(slow), *quick]  # the slowest, the studies, are among the last
+    # Reversed: the studies, which take longest, are among the last files.
+    items[:] = [*reversed(slow), *quick]
 
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
-    """Makes a folder of a name, or waits until another of the test processes has made it."""
+    """Returns a function that makes a directory once for all test processes."""
     shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
         shared = shared.parent
@@ -63,10 +67,10 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
     def make_once(name: str, make: Callable[[Path], None]) -> Path:
         with FileLock(shared / f"{name}.lock"):
             if not (shared / name).exists():
-                begun = shared / f"{name}-in-the-making"
-                shutil.rmtree(begun, ignore_errors=True)  # where another has failed to
-                make(begun)
-                begun.rename(shared / name)
+                partial_folder = shared / f"partial-{name}"
+                shutil.rmtree(partial_folder, ignore_errors=True)  # of an attempt that failed
+                make(partial_folder)
+                partial_folder.rename(shared / name)
         return shared / name
 
     return make_once
@@ -74,13 +78,13 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
 
 @pytest.fixture(scope="session")
 def reproduced(once: Once) -> Project:
-    """The project, run with the stand-ins and committed. Do not change it: see `project`."""
+    """The project after a committed run of the stand-ins. Do not change it; use `project`."""
     return Project(once("reproduced", partial(reproduce, stand_in=True)))
 
 
 @pytest.fixture(scope="session")
 def really_reproduced(once: Once) -> Project:
-    """The same by the real stages, which import TensorFlow: see `real_project`."""
+    """The same with the real stages. Do not change it; use `real_project`."""
     return Project(once("really-reproduced", partial(reproduce, stand_in=False)))
 
 
@@ -93,13 +97,13 @@ def reproduce(folder: Path, stand_in: bool) -> None:
 
 @pytest.fixture
 def project(reproduced: Project, tmp_path: Path) -> Project:
-    """A copy of the project that the stand-ins have run, with its cache, to change at will."""
+    """A copy of `reproduced`, with its cache, for one test."""
     return copied(reproduced, tmp_path)
 
 
 @pytest.fixture
 def real_project(really_reproduced: Project, tmp_path: Path) -> Project:
-    """A copy of the project that the real stages have run, with its cache, to change at will."""
+    """A copy of `really_reproduced`, with its cache, for one test."""
     return copied(really_reproduced, tmp_path)
 
 
@@ -110,10 +114,11 @@ def copied(original: Project, folder: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def trained_model(once: Once) -> Path:
-    """A small network trained on mnist-5k, good enough for clear digits."""
+    """Model file of a small network trained on mnist-5k, accurate enough for clear digits."""
 
     def make(folder: Path) -> None:
-        from stages.training.network import build_network, save_network
+        from stages.training.build import build_network
+        from stages.training.model_file import save_network
 
         arrays = embedded_mnist_5k()
         scaling = Scaling(0.0, 255.0)
@@ -129,15 +134,15 @@ def trained_model(once: Once) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """One browser for a module's tests; each opens a context of its own in it.
+    """One browser for all tests of a module; each test opens its own context.
 
-    Not for the session: while it is open, no test of the same process may call asyncio.run().
+    Its scope is not the session: while it is open, asyncio.run() fails in the same process.
     """
     from playwright.sync_api import sync_playwright
 
     path = next((path for path in map(shutil.which, BROWSERS) if path), None)
     if path is None:
-        pytest.skip("no browser here: install chromium to run this test")
+        pytest.skip("needs a browser: install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield browser

@@ -1,4 +1,4 @@
-"""A copy of this project in a folder of its own, and what a person types there."""
+"""Copies of this project, and the commands that a user runs in them."""
 
 import json
 import os
@@ -13,21 +13,21 @@ from typing import Any
 
 import yaml
 
-from experiments.recipes import EXPERIMENTS
+from experiments.repository.experiments import REFERENCES
 
 ROOT = Path(__file__).parent.parent
 STAND_IN = Path(__file__).parent / "stand_in"
-# Outputs of the stages, and other paths, as in dvc.yaml.
+# Paths as in dvc.yaml, and the checkpoint of stages/train.py.
 MODEL = "models/handwritten_digit.h5"
 SCORES = "metrics/evaluate.json"
 CHECKPOINT = "checkpoint.npz"
-# Commands as a person types them, but for `python`, which is the one that runs the tests.
+# Commands of a user, with the Python that runs the tests.
 TRAIN = (sys.executable, "-m", "stages.train")
-QUICKSTART = (sys.executable, "-m", "tools.quickstart")
-# The tutorial's. There may be others, as there may be other parameters and metrics.
+QUICKSTART = (sys.executable, "-m", "experiments.quickstart")
+# The tutorial's stages. dvc.yaml may have more; tests of these four do not depend on them.
 STAGES = ["download", "normalize", "train", "evaluate"]
 Parameters = dict[str, dict[str, Any]]
-# The tutorial's, but on the embedded digits. What params.yaml says is the user's matter.
+# The tutorial's parameters on the embedded digits. Tests do not depend on params.yaml.
 TUTORIAL: Parameters = {
     "download": {"dataset": "mnist-5k"},
     "normalize": {"scaling": "unit", "validation": 0},
@@ -36,7 +36,7 @@ TUTORIAL: Parameters = {
         **{"epochs": 10, "batch_size": 32, "learning_rate": 0.001, "schedule": "constant"},
         "seed": 42,
     },
-    "warp": {
+    "augmentation": {
         **dict.fromkeys(("rotation", "scale", "shear", "shift", "elastic_amplitude"), 0),
         "elastic_smoothness": 5,
     },
@@ -44,12 +44,12 @@ TUTORIAL: Parameters = {
 }
 TINY: Parameters = {"model": {"hidden_units": [8]}, "train": {"epochs": 2, "batch_size": 100}}
 
-# Makes the folder of a name, unless it is there.
+# Returns the directory of a name, after making it with the given function if it does not exist.
 Once = Callable[[str, Callable[[Path], None]], Path]
 
 
 class Project:
-    """A folder that holds the project, with what a person types there."""
+    """A copy of the project, and the commands that a user runs in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Project:
     def run(
         self, *command: str, fails: bool = False, environment: dict[str, str] | None = None
     ) -> str:
-        """Runs a command with the virtual environment active; what it prints, both streams."""
+        """Runs a command in the virtual environment; returns its standard output and error."""
         result = subprocess.run(
             command,
             cwd=self.folder,
@@ -78,7 +78,7 @@ class Project:
         return self.run("git", *arguments)
 
     def repro(self) -> tuple[list[str], list[str]]:
-        """Runs `dvc repro`: which of STAGES were executed, and which taken from the cache."""
+        """Runs `dvc repro`; returns which of STAGES it ran, and which it took from the cache."""
         output = self.dvc("repro")
         executed = re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
         cached = re.findall(r"^Stage '(\w+)' is cached", output, re.MULTILINE)
@@ -87,23 +87,23 @@ class Project:
         ]
 
     def experiments(self) -> dict[str, Any]:
-        """The experiments that `dvc exp show` lists: name to what it says of them."""
+        """The experiments in `dvc exp show --json`: name to data."""
         (_, baseline) = json.loads(self.dvc("exp", "show", "--json"))
         rows = [row["revs"][0] for row in baseline["experiments"] or []]
         return {row["name"]: row["data"] for row in rows}
 
     def wait_for_queue(self, experiments: int) -> None:
-        """Waits until there are so many experiments, and the queue has none."""
+        """Waits until DVC's queue is empty and there are at least so many experiments."""
         until = time.monotonic() + 240
-        # Not by DVC at first: each look of it takes a second of a processor.
-        while self.git("for-each-ref", EXPERIMENTS).count("\n") < experiments:
+        # git first: `dvc queue status` takes a second of a processor.
+        while self.git("for-each-ref", REFERENCES).count("\n") < experiments:
             assert time.monotonic() < until, self.dvc("queue", "status")
             time.sleep(1)
         while re.search(r"Queued|Running", self.dvc("queue", "status")):
             assert time.monotonic() < until
 
     def set(self, changes: Parameters) -> None:
-        """Changes parameters, given by section and key."""
+        """Changes parameters in params.yaml: section to key to value."""
         set_parameters(self.folder, changes)
 
     def commit(self, message: str) -> None:
@@ -115,7 +115,7 @@ class Project:
 
 
 def activated() -> dict[str, str]:
-    """The environment of a person with git set up and the virtual environment active."""
+    """Environment of a user who has configured git and activated the virtual environment."""
     of_make = ("MAKEFLAGS", "MAKELEVEL", "A", "B", "IMAGE", "HOST", "PORT", "OPTIONS")
     kept = {
         name: value
@@ -133,7 +133,7 @@ def activated() -> dict[str, str]:
 
 
 def set_parameters(folder: Path, *changes: Parameters) -> None:
-    """Changes the params.yaml of a folder, or writes one: this project's with these changes."""
+    """Changes the params.yaml of a directory; a missing one is copied from this project first."""
     path = folder / "params.yaml"
     parameters = yaml.safe_load((path if path.exists() else ROOT / path.name).read_text())
     for change in changes:
@@ -143,7 +143,7 @@ def set_parameters(folder: Path, *changes: Parameters) -> None:
 
 
 def copy_files(folder: Path) -> Project:
-    """Copies the files that git tracks or would, as they stand here, without a repository."""
+    """Copies tracked and untracked files, but no ignored ones, into a directory without git."""
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -159,11 +159,12 @@ def copy_files(folder: Path) -> Project:
 
 
 def copy_of_project(folder: Path, stand_in: bool = False) -> Project:
-    """Copies the project into a repository of its own, with a tiny network to train.
+    """Copies the project into a new git repository, with the parameters TUTORIAL and TINY.
 
     Args:
-        folder: the copy, which does not exist yet.
-        stand_in: whether tests/stand_in, which needs no TensorFlow, replaces train and evaluate.
+        folder: directory of the copy, which must not exist.
+        stand_in: whether the stages in tests/stand_in, which do not import TensorFlow, replace
+            train and evaluate.
     """
     project = copy_files(folder)
     if stand_in:

@@ -1,7 +1,9 @@
-"""The page that reads digits: a real server, and a real browser where there is one."""
+"""The web page that predicts digits, on a real server and in a real browser if there is one."""
 
+import base64
 import contextlib
 import http.client
+import io
 import json
 import re
 import resource
@@ -20,25 +22,33 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
-from tests.drawings import encoded
+from app.array_types import UInt8
+from tests.drawings import encode
 from tests.project import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.xdist_group("app")  # one server for all
-SILENCE = 3  # seconds; the product's 10 would make the tests wait
-SERVER = f"import app.server; app.server.SILENCE = {SILENCE}; app.server.main()"
+# All tests of this file share a server, so they run in the same process of pytest-xdist.
+pytestmark = pytest.mark.xdist_group("app")
+IDLE_TIMEOUT_S = 3  # instead of 10, for which the tests would have to wait
+SERVER = f"""
+import app.server
+from stages.common import command_line
+
+app.server.IDLE_TIMEOUT_S = {IDLE_TIMEOUT_S}
+command_line.run(app.server.main)
+"""
 
 
-def no_large_files() -> None:
-    """Has the system refuse to write an upload to a file: waitress would, from 512 KB on."""
+def forbid_large_files() -> None:
+    """Lets the system refuse files above 500 kB: waitress by default writes such uploads to one."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
 
 @pytest.fixture(scope="module")
 def address(trained_model: Path) -> Iterator[str]:
-    """The host and port of a server, started as `make app` starts it, but for SILENCE."""
+    """Host and port of a server like that of `make app`, except for IDLE_TIMEOUT_S."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,7 +57,7 @@ def address(trained_model: Path) -> Iterator[str]:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=no_large_files,
+        preexec_fn=forbid_large_files,
     )
     try:
         assert server.stdout is not None
@@ -60,7 +70,7 @@ def address(trained_model: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(address: str, browser: "Browser") -> Iterator["Page"]:
-    """The page in a browser; every request it made must have stayed on this machine."""
+    """The page in a browser. At the end, all its requests must have gone to the server."""
     with browser.new_context() as context:
         page = context.new_page()
         requests: list[str] = []
@@ -75,41 +85,48 @@ def connect(address: str) -> contextlib.closing[http.client.HTTPConnection]:
     return contextlib.closing(http.client.HTTPConnection(address, timeout=100))
 
 
-def post(address: str, picture: bytes) -> tuple[int, Any]:
-    """Asks for the digits of a picture: the status and the content of the answer."""
+def post(address: str, content: bytes) -> tuple[int, Any]:
+    """Sends a picture file; returns the status and the JSON of the answer."""
     with connect(address) as connection:
-        connection.request("POST", "/digit", picture)
-        answer = connection.getresponse()
-        return answer.status, json.load(answer)
+        connection.request("POST", "/digit", content)
+        response = connection.getresponse()
+        return response.status, json.load(response)
 
 
 def draw_one() -> Image.Image:
-    """Dark ink on paper: a 1."""
+    """Draws a 1, dark on light."""
     picture = Image.new("L", (200, 200), 240)
     ImageDraw.Draw(picture).line([(104, 40), (96, 160)], fill=20, width=14)
     return picture
 
 
-ONE = encoded(draw_one())
+ONE = encode(draw_one())
 
 
 def wait_for(page: "Page", message: str) -> None:
     page.locator("#message", has_text=message).wait_for(timeout=60_000)
 
 
-def likeliest(page: "Page") -> int:
-    """The digit of the longest of the ten bars."""
+def likeliest_digit(page: "Page") -> int:
+    """The digit with the largest of the ten percentages."""
     texts = page.locator("#bars li span").all_inner_texts()
     assert len(texts) == 10
-    shares = [float(text.rstrip("%")) for text in texts]
-    assert sum(shares) == pytest.approx(100, abs=1)
+    percentages = [float(text.rstrip("%")) for text in texts]
+    assert sum(percentages) == pytest.approx(100, abs=1)
     digits = page.locator("#bars li b").all_inner_texts()
-    return int(digits[shares.index(max(shares))])
+    return int(digits[percentages.index(max(percentages))])
 
 
-def test_a_1_drawn_with_the_mouse_is_read(page: "Page") -> None:
-    assert page.locator("#seen").is_hidden()
-    box = page.locator("#paper").bounding_box()
+def canvas_pixels(page: "Page", name: str) -> UInt8:
+    """The pixels of a canvas, uint8 of shape (height, width, 4): red, green, blue and opacity."""
+    data_url = page.evaluate("(name) => document.getElementById(name).toDataURL()", name)
+    png = base64.b64decode(data_url.removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+
+
+def test_a_1_drawn_with_the_mouse_is_predicted(page: "Page") -> None:
+    assert page.locator("#network-input").is_hidden()
+    box = page.locator("#drawing").bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"]
     page.mouse.move(x, y + 0.2 * box["height"])
@@ -118,37 +135,39 @@ def test_a_1_drawn_with_the_mouse_is_read(page: "Page") -> None:
     page.mouse.up()
 
     wait_for(page, "It is a 1")
-    assert likeliest(page) == 1
-    seen = "document.getElementById('seen').getContext('2d').getImageData(0, 0, 28, 28).data"
-    levels = page.evaluate(f"Array.from({seen})")
-    assert len({tuple(levels[at : at + 3]) for at in range(0, len(levels), 4)}) > 2
+    assert likeliest_digit(page) == 1
+    network_input = canvas_pixels(page, "network-input")
+    assert network_input.shape == (28, 28, 4)
+    assert network_input[..., 0].max() == 255
+    assert network_input[..., 0].min() == 0
 
     page.locator("#clear").click()
     assert page.locator("#bars").is_hidden()
-    assert page.locator("#seen").is_hidden()  # no black square
+    assert page.locator("#network-input").is_hidden()
+    assert (canvas_pixels(page, "drawing") == 255).all()
 
 
-def test_several_digits_are_boxed_and_one_number(page: "Page", tmp_path: Path) -> None:
+def test_digits_in_a_row_get_boxes_and_are_shown_as_a_number(page: "Page", tmp_path: Path) -> None:
     row = Image.new("L", (600, 200), 240)
-    for place in range(3):
-        row.paste(draw_one(), (200 * place, 0))
+    for column in range(3):
+        row.paste(draw_one(), (200 * column, 0))
     row.save(tmp_path / "row.png")
     page.set_input_files("#file", tmp_path / "row.png")
 
     wait_for(page, "111")
-    assert page.evaluate("document.getElementById('seen').width") == 3 * 28
-    pixels = "document.getElementById('boxes').getContext('2d').getImageData(0, 280, 560, 1).data"
-    lines = np.array(page.evaluate(f"Array.from({pixels})")).reshape(-1, 4)[:, 3] > 128
-    starts = np.flatnonzero(np.diff(lines.astype(int)) == 1)
-    # Two sides of each box, around ones that stand at a sixth, a half and five sixths.
-    assert len(starts) == 6
-    assert np.allclose(starts.reshape(3, 2).mean(axis=1), [93, 280, 467], atol=8)
+    assert canvas_pixels(page, "network-input").shape == (28, 3 * 28, 4)
+    # The middle row of the canvas crosses the left and right side of each box. The digits are at
+    # 1/6, 3/6 and 5/6 of its width of 560.
+    is_line = canvas_pixels(page, "boxes")[280, :, 3] > 128
+    (sides,) = np.nonzero(np.diff(is_line.astype(int)) == 1)
+    assert len(sides) == 6
+    assert np.allclose(sides.reshape(3, 2).mean(axis=1), [93, 280, 467], atol=8)
 
     page.locator("#clear").click()
-    assert not np.any(page.evaluate(f"Array.from({pixels})"))
+    assert not canvas_pixels(page, "boxes").any()
 
 
-def test_a_file_is_opened_or_dropped_and_read_or_refused(page: "Page", tmp_path: Path) -> None:
+def test_picture_files_can_be_opened_and_dropped(page: "Page", tmp_path: Path) -> None:
     files = {
         "one.png": (ONE, "It is a 1"),
         "text.png": (b"no picture", "Not a picture"),
@@ -166,35 +185,34 @@ def test_a_file_is_opened_or_dropped_and_read_or_refused(page: "Page", tmp_path:
             transfer.items.add(new File([new Uint8Array(bytes)], "one.png"));
             return transfer;
         }""",
-        list(encoded(ImageOps.invert(draw_one()))),
+        list(encode(ImageOps.invert(draw_one()))),
     )
-    page.dispatch_event("#paper", "drop", {"dataTransfer": transfer})
+    page.dispatch_event("#drawing", "drop", {"dataTransfer": transfer})
     wait_for(page, "It is a 1")
-    assert likeliest(page) == 1
+    assert likeliest_digit(page) == 1
 
 
-def test_a_picture_of_megabytes_is_answered_and_touches_no_disk(address: str) -> None:
+def test_an_upload_of_megabytes_stays_in_memory(address: str) -> None:
     large = draw_one().resize((1_500, 1_500)).convert("RGB")
-    picture = encoded(large, compress_level=0)
-    assert len(picture) > 5_000_000
-    status, answer = post(address, picture)  # no_large_files forbids the disk
+    content = encode(large, compress_level=0)
+    assert len(content) > 5_000_000
+    status, prediction = post(address, content)  # forbid_large_files: no file can hold it
 
     assert status == 200
-    (digit,) = answer["digits"]
+    (digit,) = prediction["digits"]
     assert len(digit["probabilities"]) == 10
     assert int(np.argmax(digit["probabilities"])) == 1
     assert len(digit["image"]) == 28 * 28
     assert max(digit["image"]) == 255
 
 
-def test_what_is_no_picture_is_refused(address: str) -> None:
-    too_many_pixels = encoded(Image.new("1", (10_001, 10_000)))
-    for body, message in [
+def test_an_unreadable_picture_gets_an_error(address: str) -> None:
+    for content, message in [
         (b"no picture", "not a picture"),
         (b"", "not a picture"),
-        (too_many_pixels, "more than 100 megapixels"),
+        (encode(Image.new("1", (10_001, 10_000))), "more than 100 megapixels"),
     ]:
-        status, answer = post(address, body)
+        status, answer = post(address, content)
         assert status == 422
         assert set(answer) == {"error"}
         assert message in answer["error"]
@@ -208,19 +226,19 @@ def test_an_upload_over_the_limit_is_refused(address: str, header: tuple[str, st
         connection.putrequest("POST", "/digit")
         connection.putheader(*header)
         connection.endheaders()
-        if header[1] == "chunked":  # the size is known only once it has come
+        if header[1] == "chunked":  # the size is unknown until the last chunk
             with contextlib.suppress(ConnectionError):
                 for _ in range(33):
                     connection.send(b"f4240\r\n" + bytes(1_000_000) + b"\r\n")
         assert connection.getresponse().status == 413
 
 
-def test_only_this_machine_is_served(address: str) -> None:
-    with socket.socket() as other, pytest.raises(ConnectionRefusedError):
-        other.connect(("127.0.0.2", urlsplit(f"//{address}").port or 0))
+def test_other_addresses_of_the_machine_are_not_served(address: str) -> None:
+    with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect(("127.0.0.2", urlsplit(f"//{address}").port or 0))
 
 
-def test_the_browser_is_told_what_to_refuse(address: str) -> None:
+def test_security_headers(address: str) -> None:
     with connect(address) as connection:
         connection.request("GET", "/")
         headers = connection.getresponse().headers
@@ -234,11 +252,11 @@ def test_the_browser_is_told_what_to_refuse(address: str) -> None:
     ("headers", "status"),
     [
         ({}, 200),
-        ({"Host": "localhost:9000"}, 200),  # as through a tunnel
-        ({"Host": "192.168.7.5:8000"}, 200),  # as a phone says it
+        ({"Host": "localhost:9000"}, 200),  # through an SSH tunnel
+        ({"Host": "192.168.7.5:8000"}, 200),  # from a phone
         ({"Host": "[::1]:8000"}, 200),
         ({"Host": "LOCALHOST:8000", "Origin": "http://LOCALHOST:8000"}, 200),
-        ({"Host": "evil.example:8000"}, 403),  # whose name leads to 127.0.0.1
+        ({"Host": "evil.example:8000"}, 403),  # DNS rebinding: the name resolves to 127.0.0.1
         ({"Host": ""}, 403),
         ({"Host": "127.0.0.1.evil.example"}, 403),
         ({"Origin": "http://evil.example"}, 403),
@@ -248,76 +266,80 @@ def test_the_browser_is_told_what_to_refuse(address: str) -> None:
         ({"Host": "localhost:8000", "Origin": "http://localhost:9"}, 403),
     ],
 )
-def test_other_sites_are_refused(address: str, headers: dict[str, str], status: int) -> None:
+def test_requests_of_other_sites_are_refused(
+    address: str, headers: dict[str, str], status: int
+) -> None:
     with connect(address) as connection:
         for method, path, body in (("GET", "/", None), ("POST", "/digit", ONE)):
             connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == status
+            response = connection.getresponse()
+            response.read()
+            assert response.status == status
 
 
-def test_a_client_that_pauses_is_answered(address: str) -> None:
+def test_a_client_may_pause_for_less_than_the_idle_timeout(address: str) -> None:
     with connect(address) as connection:
         connection.request("GET", "/")
         connection.getresponse().read()
-        time.sleep(0.7 * SILENCE)
+        time.sleep(0.7 * IDLE_TIMEOUT_S)
         connection.putrequest("POST", "/digit")
         connection.putheader("Content-Length", str(len(ONE)))
         connection.endheaders()
-        time.sleep(0.7 * SILENCE)  # the server looks for silent connections every second
+        time.sleep(0.7 * IDLE_TIMEOUT_S)  # the server closes idle connections every second
         connection.send(ONE)
         assert json.load(connection.getresponse())["digits"]
 
 
-def test_incomplete_requests_keep_nobody_out(address: str) -> None:
-    """The page is busy with more clients than may be connected at a time, until it drops them.
+def test_idle_clients_do_not_lock_others_out(address: str) -> None:
+    """More clients than MAX_CONNECTIONS send the start of a request, and then no more of it.
 
-    A hundred say no more after the start of a request. The others send a byte now and then.
+    All but the first hundred continue with a byte now and then. The server closes their
+    connections after the idle timeout, too.
     """
     host, port = address.split(":")
     start = b"POST /digit HTTP/1.1\r\nContent-Length: 9999\r\n\r\n"
-    answered = threading.Event()
+    is_answered = threading.Event()
 
-    def drip(others: list[socket.socket]) -> None:
-        while not answered.wait(0.5):
-            for other in others:
+    def send_slowly(clients: list[socket.socket]) -> None:
+        while not is_answered.wait(0.5):
+            for client in clients:
                 with contextlib.suppress(OSError):
-                    other.send(b"G")
+                    client.send(b"G")
 
     with ThreadPoolExecutor() as pool, contextlib.ExitStack() as stack:
-        stack.callback(answered.set)
-        others = []
+        stack.callback(is_answered.set)
+        clients = []
         for number in range(700):
-            other = socket.create_connection((host, int(port)), timeout=100)
-            others.append(stack.enter_context(other))
-            other.sendall(start[: 1 + number % len(start)])
-        pool.submit(drip, others[100:])
+            client = socket.create_connection((host, int(port)), timeout=100)
+            clients.append(stack.enter_context(client))
+            client.sendall(start[: 1 + number % len(start)])
+        pool.submit(send_slowly, clients[100:])
         assert post(address, ONE)[0] == 200
-        assert others[0].recv(1) in (b"", b"H")  # H: of HTTP/1.1 400
+        # The first client's connection is closed, perhaps after an HTTP error.
+        assert clients[0].recv(1) in (b"", b"H")
 
 
-def test_a_second_person_is_answered_while_large_pictures_are_read(address: str) -> None:
-    large = encoded(Image.new("L", (9_990, 9_990)))
+def test_a_small_picture_does_not_wait_for_large_ones(address: str) -> None:
+    large = encode(Image.new("L", (9_990, 9_990)))
     with ThreadPoolExecutor() as pool:
-        answers = [pool.submit(post, address, large) for _ in range(4)]
-        wait(answers, return_when=FIRST_COMPLETED)  # the next ones are being read, or queue
+        requests = [pool.submit(post, address, large) for _ in range(4)]
+        wait(requests, return_when=FIRST_COMPLETED)  # the others are being read, or wait
         assert post(address, ONE)[0] == 200
-        assert not all(answer.done() for answer in answers)
-        assert {answer.result()[0] for answer in answers} == {422}  # no ink
+        assert not all(request.done() for request in requests)
+        assert {request.result()[0] for request in requests} == {422}  # they have no digit
 
 
-def test_it_is_said_who_is_let_in() -> None:
-    from app.server import where  # imports TensorFlow
+def test_start_message() -> None:
+    from app.server import start_message  # imports TensorFlow
 
-    for_a_phone = r"\(Ctrl-C ends it; make app HOST=0\.0\.0\.0 lets a phone in\)"
-    for_all = r"\(Ctrl-C ends it\)\. Whoever reaches this machine can use the page\."
+    local = r"\(Ctrl-C ends it; make app HOST=0\.0\.0\.0 lets a phone in\)"
+    public = r"\(Ctrl-C ends it\)\. Whoever reaches this machine can use the page\."
     for host, url, access in [
-        ("127.0.0.1", r"http://127\.0\.0\.1:80/", for_a_phone),
-        ("::1", r"http://\[::1\]:80/", for_a_phone),
-        ("0.0.0.0", r"http://.*:80/", for_all),  # noqa: S104
-        ("::", r"http://\[.*\]:80/", for_all),
-        ("192.0.2.1", r"http://192\.0\.2\.1:80/", for_all),
-        ("box", r"http://box:80/", for_all),
+        ("127.0.0.1", r"http://127\.0\.0\.1:80/", local),
+        ("::1", r"http://\[::1\]:80/", local),
+        ("0.0.0.0", r"http://.*:80/", public),  # noqa: S104
+        ("::", r"http://\[.*\]:80/", public),
+        ("192.0.2.1", r"http://192\.0\.2\.1:80/", public),
+        ("box", r"http://box:80/", public),
     ]:
-        assert re.fullmatch(f"Draw at {url} {access}", where(host, 80))
+        assert re.fullmatch(f"Draw at {url} {access}", start_message(host, 80))

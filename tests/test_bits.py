@@ -1,4 +1,4 @@
-"""The same bytes on every rerun, whatever the machine is told by others than params.yaml."""
+"""User settings and the number of threads and cores do not change a bit of a training."""
 
 import json
 import os
@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from stages.edges.bad_input import BadInput
+from stages.common.errors import UserError
 from stages.training.threads import THREADS, processors, threads
 from tests.project import ROOT, activated
 
-# Where there is taskset, which is Linux's.
+# Only Linux has taskset.
 ONE_CORE = (
     ("taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))) if shutil.which("taskset") else ()
 )
-# What this user or shell may have set: some change bits, others what is trained.
+# Settings of a user or shell. Some change the last bits, others the network that is trained.
 KERAS_JSON = json.dumps(
     {"image_data_format": "channels_first", "floatx": "float64", "nnx_enabled": True}
 )
-POISON = {
+USER_SETTINGS = {
     "KERAS_BACKEND": "jax",
     "KERAS_MAX_EPOCHS": "1",
     "KERAS_MAX_STEPS_PER_EPOCH": "1",
@@ -38,17 +38,19 @@ POISON = {
     "PYTHONHASHSEED": "12",
 }
 
-# Two networks: the tutorial's on small batches; on one large batch of warped images, layers that
-# do other things than multiply.
-SIDE_BY_SIDE = """
+# Trains two networks and prints their SHA-256: the tutorial's with small batches, and one with
+# layers other than Dense with a large batch of distorted images.
+TRAIN_TWO_NETWORKS = """
 import hashlib, pathlib, sys
 import numpy as np
 from stages.data.scaling import Scaling
+from stages.training.augmentation import Augmenter
+from stages.training.build import build_network
 from stages.training.compiled_epoch import CompiledEpoch, permutations
-from stages.training.network import LOSS, build_network, build_optimizer, save_network
-from stages.training.parameters import Warp
-from stages.training.repeatable import keras, set_threads
-from stages.training.warps import Warping
+from stages.training.hyperparameters import Augmentation
+from stages.training.model_file import save_network
+from stages.training.network import LOSS, optimizer
+from stages.training.tensorflow_setup import keras, set_threads
 
 set_threads()
 path = pathlib.Path(sys.argv[1])
@@ -71,15 +73,15 @@ others = keras.Sequential(
         keras.layers.Dense(10, activation="softmax", kernel_regularizer="l2"),
     ]
 )
-far = Warp(
+augmentation = Augmentation(
     rotation=20, scale=0.2, shear=10, shift=2, elastic_amplitude=1, elastic_smoothness=5
 )
-for batch_size, network, schedule, warping in (
+for batch_size, network, schedule, augmenter in (
     (32, build_network([512, 256, 128], seed=1), "constant", None),
-    (1_024, others, "cosine", Warping(far, 1, 0.0)),
+    (1_024, others, "cosine", Augmenter(augmentation, 1, 0.0)),
 ):
-    model = CompiledEpoch(network, x, y, batch_size, warping)
-    model.compile(build_optimizer(0.001, schedule, 40), LOSS)
+    model = CompiledEpoch(network, x, y, batch_size, augmenter)
+    model.compile(optimizer(0.001, schedule, 40), LOSS)
     orders = permutations(len(x), 1, 1, 2)
     model.fit(orders, steps_per_epoch=1, epochs=2, shuffle=False, verbose=0)
     save_network(network, Scaling(0.0, 255.0), path)
@@ -89,13 +91,13 @@ path.unlink()
 
 
 @pytest.mark.slow
-def test_no_setting_number_of_threads_or_of_cores_changes_a_bit(tmp_path: Path) -> None:
+def test_user_settings_threads_and_cores_change_no_bit(tmp_path: Path) -> None:
     settings = tmp_path / "keras/keras.json"
     settings.parent.mkdir()
     settings.write_text(KERAS_JSON)
-    said = {
+    digests = {
         subprocess.run(
-            [*where, sys.executable, "-c", SIDE_BY_SIDE, tmp_path / "network.h5"],
+            [*prefix, sys.executable, "-c", TRAIN_TWO_NETWORKS, tmp_path / "network.h5"],
             cwd=ROOT,
             env=activated() | {"HOME": str(tmp_path)} | environment,
             check=True,
@@ -103,12 +105,12 @@ def test_no_setting_number_of_threads_or_of_cores_changes_a_bit(tmp_path: Path) 
             text=True,
             timeout=280,
         ).stdout
-        for where, environment in (
-            (ONE_CORE, POISON | {THREADS: "1", "KERAS_HOME": str(settings.parent)}),
+        for prefix, environment in (
+            (ONE_CORE, USER_SETTINGS | {THREADS: "1", "KERAS_HOME": str(settings.parent)}),
             ((), {THREADS: "5"}),
         )
     }
-    assert len(said) == 1, said
+    assert len(digests) == 1, digests
     assert settings.read_text() == KERAS_JSON
     assert not (tmp_path / ".keras").exists()
 
@@ -119,6 +121,6 @@ def test_there_are_never_fewer_than_two_threads() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1025", "2.0", "1_0", " 2", "all", "²", "9" * 9_999])
-def test_what_is_no_number_of_threads_is_told_in_a_line(text: str) -> None:
-    with pytest.raises(BadInput, match=rf"\A{THREADS} is '.{{,40}}; .* from 1 to 1024\Z"):
+def test_an_invalid_number_of_threads_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=rf"\A{THREADS} is '.{{,40}}; .* from 1 to 1024\Z"):
         threads({THREADS: text})

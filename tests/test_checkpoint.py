@@ -1,3 +1,5 @@
+"""Checkpoint file: states that fit are restored; others, and damaged files, are ignored."""
+
 import math
 from itertools import product
 from pathlib import Path
@@ -27,16 +29,15 @@ def assert_is_state(state: State | None) -> None:
     assert state is not None
     assert state.history == STATE.history
     assert len(state.variables) == len(STATE.variables)
-    for ours, theirs in zip(state.variables, STATE.variables, strict=True):
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours, theirs, strict=True)
+    for loaded, saved in zip(state.variables, STATE.variables, strict=True):
+        np.testing.assert_array_equal(loaded, saved, strict=True)
 
 
-def test_the_state_saved_last_is_loaded(
+def test_the_last_saved_state_is_loaded(
     checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert_is_state(checkpoint.load(STATE.variables, EPOCHS))
-    # By name, variable_10 would come before variable_2.
+    # In alphabetical order, variable_10 would come before variable_2.
     later = State([np.array(n) for n in range(25)], STATE.history[:1])
     checkpoint.save(later)
     assert checkpoint.load(later.variables, EPOCHS) == later
@@ -48,19 +49,20 @@ def test_the_state_saved_last_is_loaded(
 
 
 @pytest.mark.parametrize(
-    ("others", "said"),
+    ("changes", "names"),
     [
         ({"code": "x"}, "code"),
-        ({"data": "x", "parameters": "x"}, "data and parameters"),
+        ({"data": "x", "parameters": "x"}, "data, parameters"),
         ({"environment": "new"}, "environment"),
     ],
 )
-def test_a_state_of_other_dependencies_is_not_used(
-    checkpoint: Checkpoint, others: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
+def test_a_state_with_different_dependencies_is_ignored(
+    checkpoint: Checkpoint, changes: dict[str, str], names: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert Checkpoint(checkpoint.path, DEPENDENCIES | others).load(STATE.variables, EPOCHS) is None
+    changed = Checkpoint(checkpoint.path, DEPENDENCIES | changes)
+    assert changed.load(STATE.variables, EPOCHS) is None
     assert capsys.readouterr().out == (
-        f"{checkpoint.path} is of other {said}: training starts afresh\n"
+        f"{checkpoint.path} was saved with different {names}; ignored, training starts at epoch 1\n"
     )
 
 
@@ -70,40 +72,41 @@ FIRST, SECOND, THIRD = STATE.variables
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"variables": [FIRST, SECOND]}, "holds 2 variables instead of 3"),
-        ({"variables": [*STATE.variables, np.ones(2)]}, "holds 4 variables instead of 3"),
+        ({"variables": [FIRST, SECOND]}, "has 2 variables; expected 3"),
+        ({"variables": [*STATE.variables, np.ones(2)]}, "has 4 variables; expected 3"),
         (
             {"variables": [FIRST.T, SECOND, THIRD]},
-            "holds a variable 0 of float32 (3, 2) instead of float32 (2, 3)",
+            "has a variable 0 of float32 (3, 2); expected float32 (2, 3)",
         ),
         (
             {"variables": [FIRST, SECOND, np.zeros(0, np.float32)]},
-            "holds a variable 2 of float32 (0,) instead of float64 (0,)",
+            "has a variable 2 of float32 (0,); expected float64 (0,)",
         ),
-        ({"variables": [FIRST * np.nan, SECOND, THIRD]}, "holds a variable 0 that is not finite"),
+        ({"variables": [FIRST * np.nan, SECOND, THIRD]}, "has a variable 0 that is not finite"),
         ({"history": []}, "has no history of 1 to 3 epochs"),
         ({"history": STATE.history * 2}, "has no history of 1 to 3 epochs"),
         ({"history": {"a": 1}}, "has no history of 1 to 3 epochs"),
-        ({"history": [{}]}, "has an epoch {} in its history"),
-        ({"history": [7]}, "has an epoch 7 in its history"),
-        ({"history": [{"loss": math.inf}]}, "has an epoch {'loss': inf} in its history"),
-        ({"history": [{"loss": "1"}]}, "has an epoch {'loss': '1'} in its history"),
+        ({"history": [{}]}, "has the invalid epoch {} in its history"),
+        ({"history": [7]}, "has the invalid epoch 7 in its history"),
+        ({"history": [{"loss": math.inf}]}, "has the invalid epoch {'loss': inf} in its history"),
+        ({"history": [{"loss": "1"}]}, "has the invalid epoch {'loss': '1'} in its history"),
     ],
 )
-def test_a_state_of_another_training_is_not_used(
+def test_a_state_that_does_not_fit_is_ignored_although_its_dependencies_match(
     checkpoint: Checkpoint,
     changes: dict[str, Any],
     problem: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Though it says that it depends on the same."""
     checkpoint.save(STATE._replace(**changes))
     assert checkpoint.load(STATE.variables, EPOCHS) is None
-    assert capsys.readouterr().out == f"{checkpoint.path} {problem}: training starts afresh\n"
+    assert capsys.readouterr().out == (
+        f"{checkpoint.path} {problem}; ignored, training starts at epoch 1\n"
+    )
 
 
 def overwrite(path: Path, place: int, byte: int) -> None:
-    # In place: a file that is cut to nothing and written again is flushed to the disk each time.
+    # In place: a file that is truncated and written again is flushed to disk each time.
     with path.open("r+b") as file:
         file.seek(place)
         file.write(bytes([byte]))
@@ -112,28 +115,28 @@ def overwrite(path: Path, place: int, byte: int) -> None:
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_damage_of_any_byte_is_told_or_does_not_matter(
+def test_damage_of_any_byte_is_reported_or_harmless(
     checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = checkpoint.path.read_bytes()
-    refused = 0
-    # 0x01: of flags, encrypted; 0x08 and 0x0E: of compression, deflated and LZMA.
+    ignored = 0
+    # 0x01 is ZIP's flag for encryption; 0x08 and 0x0E are the methods deflate and LZMA.
     for bits, place in product((0x01, 0x08, 0x0E, 0xFF), range(len(whole))):
         overwrite(checkpoint.path, place, whole[place] ^ bits)
         state = checkpoint.load(STATE.variables, EPOCHS)
         overwrite(checkpoint.path, place, whole[place])
-        said = capsys.readouterr().out
+        output = capsys.readouterr().out
         if state is None:
-            refused += 1
-            assert said.startswith(f"{checkpoint.path} is damaged (")
-            assert said.endswith("): training starts afresh\n")
+            ignored += 1
+            assert output.startswith(f"{checkpoint.path} is damaged (")
+            assert output.endswith("); ignored, training starts at epoch 1\n")
         else:
             assert_is_state(state)
-            assert said == ""
-    assert refused > 4 * len(whole) / 3
+            assert output == ""
+    assert ignored > 4 * len(whole) / 3
 
 
-def test_another_kind_of_file_is_damaged(
+def test_a_file_of_another_kind_is_damaged(
     checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for about in ("[]", "{}", '{"dependencies": [], "history": []}', "{", None):
@@ -146,7 +149,7 @@ def test_another_kind_of_file_is_damaged(
         assert " is damaged (" in capsys.readouterr().out
 
 
-def test_a_digest_is_of_the_contents_in_their_order(tmp_path: Path) -> None:
+def test_a_digest_depends_on_the_contents_of_files_and_their_order(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
 
     def digest_of(*contents: bytes) -> str:
@@ -154,7 +157,7 @@ def test_a_digest_is_of_the_contents_in_their_order(tmp_path: Path) -> None:
             path.write_bytes(content)
         return digest(paths)
 
-    # The last two are the same together.
+    # The first and the last pair have the same concatenation.
     digests = [digest_of(*contents) for contents in ((b"12", b"3"), (b"3", b"12"), (b"1", b"23"))]
     assert len(set(digests)) == 3
     assert digest_of(b"12", b"3") == digests[0]

@@ -1,7 +1,6 @@
-"""A study on a real Ray cluster: two nodes that have nothing in common but a bucket of S3."""
+"""A study on a real Ray cluster of two nodes, which share nothing but a bucket of S3."""
 
 import os
-import pickle
 import re
 import signal
 import socket
@@ -10,94 +9,88 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import pytest
 
-from experiments.recipes import EXPERIMENTS
-from stages.edges.bad_input import Terminated
-from tests.project import MODEL, ROOT, Project, activated
-from tests.test_study import SMALL, at_work, trains, wait_for
+from experiments.study.cluster import package_differences
+from tests.project import ROOT, Project, activated
+from tests.test_study import is_training, processes_in, wait_for
 
 KEYS = ("KEY", "SECRET")
-STUDY = (*SMALL, "--on", "test", "--epochs", "1", "2", "--seeds", "42", "43")
+TRIALS = "cache/mnist-study/trials"  # in the home directory of a node
+STUDY = (sys.executable, "-m", "experiments.study", "--on", "test", "--hidden-units", "8")
 
 
 class Bucket:
     """A server of S3 with a bucket named data."""
 
-    def __init__(self, folder: Path) -> None:
-        (folder / "data").mkdir(parents=True)
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        (directory / "data").mkdir(parents=True)
         self.port = free_port()
-        self.start()
-
-    def start(self) -> None:
         command = ["rclone", "serve", "s3", "--config", os.devnull, "--auth-key", ",".join(KEYS)]
         self.process = subprocess.Popen(
-            [*command, "--addr", f"127.0.0.1:{self.port}", self.folder],
+            [*command, "--addr", f"127.0.0.1:{self.port}", directory],
             env=activated(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until = time.monotonic() + 60
-        while not answers(self.port):
-            assert time.monotonic() < until
+        deadline = time.monotonic() + 60
+        while not is_listening(self.port):
+            assert time.monotonic() < deadline
             time.sleep(0.05)
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
 
-    def be_missed(self) -> None:
-        """Is away until somebody has asked for it in vain."""
-        self.stop()
-        with socket.create_server(("127.0.0.1", self.port)) as server:
-            server.settimeout(600)
-            server.accept()[0].close()
-        self.start()
-
 
 class Cluster:
-    """Nodes of Ray, each with a home of its own and one processor to offer."""
+    """Nodes of Ray, each with its own home directory and one processor.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Trainings wait while the file `gate` exists.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.port = free_port()
-        self.gate = folder / "gate"  # while it is there, trainings wait
-        (folder / "token").write_text("0123456789abcdef" * 2)
+        self.gate = directory / "gate"
+        (directory / "token").write_text("0123456789abcdef" * 2)
         self.homes: list[Path] = []
         self.processes: list[subprocess.Popen[bytes]] = []
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a person sets to use the cluster."""
+        """The variables that a user sets."""
         return {
             "RAY_ADDRESS": f"127.0.0.1:{self.port}",
             "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
-            "HOME": str(self.folder),
+            "RAY_AUTH_TOKEN_PATH": str(self.directory / "token"),
+            "HOME": str(self.directory),
         }
 
-    def start(self) -> None:
-        """Starts one more node; the first is the head."""
-        home = self.folder / f"home{len(self.homes)}"
+    def start_node(self) -> None:
+        """Starts a node; the first one is the head."""
+        home = self.directory / f"home{len(self.homes)}"
         home.mkdir()
-        command = ["ray", "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
-        if self.homes:
-            command += [f"--address=127.0.0.1:{self.port}"]
-        else:
-            command += ["--head", "--include-dashboard=false", f"--port={self.port}"]
-            command += [f"--temp-dir={self.folder}/ray"]
-            # Of two heads with the same one of these ports one would end at once.
-            command += [f"--ray-client-server-port={free_port()}"]
+        role = (
+            [f"--address=127.0.0.1:{self.port}"]
+            if self.homes
+            else [
+                *("--head", "--include-dashboard=false", f"--port={self.port}"),
+                f"--temp-dir={self.directory}/ray",
+                f"--ray-client-server-port={free_port()}",  # two heads cannot share the default
+            ]
+        )
+        command = ["ray", "start", *role, "--block", "--num-cpus=1", "--disable-usage-stats"]
         environment = self.environment | {
             "HOME": str(home),
             "XDG_CACHE_HOME": str(home / "cache"),
-            "TRAINING_GATE": str(self.gate),
             "RAY_process_group_cleanup_enabled": "1",
             "RAY_worker_niceness": "0",
+            "TRAINING_GATE": str(self.gate),
         }
         del environment["RAY_ADDRESS"]
         log = home / "log"
@@ -114,25 +107,21 @@ class Cluster:
         self.processes.append(process)
         wait_for(lambda: "Ray runtime started" in log.read_text(), 200, log)
 
-    @property
-    def trainings(self) -> list[Path]:
-        """Where the trainings of each node have their clones."""
-        return [home / "cache/mnist-study/trainings" for home in self.homes]
+    def is_training(self) -> bool:
+        """Whether each node trains."""
+        return all(is_training(home / TRIALS) for home in self.homes)
 
-    def all_train(self) -> bool:
-        return all(map(trains, self.trainings))
-
-    def nothing_left(self) -> bool:
+    def is_clean(self) -> bool:
+        """Whether no node has a process or a directory of a trial."""
         return not any(
-            at_work(folder) or (folder.exists() and any(folder.iterdir()))
-            for folder in self.trainings
+            processes_in(home / TRIALS) or list((home / TRIALS).glob("*")) for home in self.homes
         )
 
-    def kill(self, number: int, name: str) -> None:
-        """Kills the process of a node whose name begins so: its raylet, or what trains for it."""
+    def kill(self, node: int, name: str) -> None:
+        """Kills the process of a node with this name: its raylet, or its worker."""
         (process,) = (
             process
-            for process in psutil.Process(self.processes[number].pid).children(recursive=True)
+            for process in psutil.Process(self.processes[node].pid).children(recursive=True)
             if process.name().startswith(name)
         )
         process.kill()
@@ -153,11 +142,11 @@ def bucket(tmp_path: Path) -> Iterator[Bucket]:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    # Not tmp_path: the name of a socket has at most 107 characters.
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
-        cluster = Cluster(Path(folder))
+    # Not tmp_path: the path of a socket has at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray-") as directory:
+        cluster = Cluster(Path(directory))
         try:
-            cluster.start()
+            cluster.start_node()
             yield cluster
         finally:
             cluster.stop()
@@ -168,56 +157,31 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def answers(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def use(project: Project, bucket: Bucket, bucket_name: str = "data", secret: str = KEYS[1]) -> None:
-    """Has the project use the bucket as its remote."""
-    (project.folder / ".dvc/config.local").write_text(f"""
-[core]
-    remote = storage
-['remote "storage"']
-    url = s3://{bucket_name}/study
-    endpointurl = http://127.0.0.1:{bucket.port}
-    access_key_id = {KEYS[0]}
-    secret_access_key = {secret}
-""")
+def add_remote(project: Project, bucket: Bucket) -> None:
+    project.dvc("remote", "add", "--local", "--default", "storage", "s3://data/study")
+    for key, value in (
+        ("endpointurl", f"http://127.0.0.1:{bucket.port}"),
+        ("access_key_id", KEYS[0]),
+        ("secret_access_key", KEYS[1]),
+    ):
+        project.dvc("remote", "modify", "--local", "storage", key, value)
 
 
-def test_packages_that_differ_are_named() -> None:
-    from experiments.cluster import differences, pinned
-
-    packages = pinned((ROOT / "requirements.txt").read_text())
-    assert len(packages) > 50
-    assert differences(packages) == ""
-    told = differences(["numpy==1.0", "none-such==2.0", "none-such==3.0; python_version < '3'"])
-    assert re.match(r"numpy [\d.]+ instead of ==1.0, none-such none instead of ==2.0; res", told)
-
-
-def test_a_node_needs_no_copy_of_the_project(tmp_path: Path) -> None:
-    from ray import cloudpickle
-
-    from experiments.cluster import train_on_node
-
-    task = cloudpickle.dumps((train_on_node, (None, ["numpy==1.0"], {}, "name", {})))
-    assert pickle.loads(task)[0] is not None  # noqa: S301
-    output = subprocess.run(
-        [
-            *(sys.executable, "-I", "-c"),
-            "import pickle, sys; f, a = pickle.load(sys.stdin.buffer); print(f(*a))",
-        ],
-        cwd=tmp_path,
-        input=task,
-        check=True,
-        capture_output=True,
-    ).stdout
-    assert b"instead of ==1.0" in output
+def test_packages_with_other_versions() -> None:
+    assert package_differences((ROOT / "requirements.txt").read_text()) == []
+    numpy = version("numpy")
+    pins = "numpy==1.0 ; python_version < '3' \\\n    --hash=sha256:0\nnone-such==2.0\n"
+    assert package_differences(pins) == [f"numpy {numpy} instead of 1.0"]
+    assert package_differences(f"{pins}numpy=={numpy} ; python_version >= '3'\n") == []
 
 
 @pytest.mark.long
-def test_a_team_shares_data_models_and_experiments(
+def test_team_shares_data_models_and_experiments(
     project: Project, bucket: Bucket, tmp_path: Path
 ) -> None:
     keys = {"AWS_ACCESS_KEY_ID": KEYS[0], "AWS_SECRET_ACCESS_KEY": KEYS[1]}
@@ -245,134 +209,111 @@ def test_a_team_shares_data_models_and_experiments(
     dvc("exp", "pull", "origin", "ours", at=clone)
     assert "ours" in dvc("exp", "list", "--name-only", at=clone)
 
-    # By somebody who has no clone.
+    # A user without a clone gets the model.
     (tmp_path / "elsewhere").mkdir()
     elsewhere = Project(tmp_path / "elsewhere")
-    dvc("get", shared, MODEL, "--out=got.h5", at=elsewhere)
+    dvc("get", shared, "models/handwritten_digit.h5", "--out=got.h5", at=elsewhere)
     dvc("artifacts", "get", shared, "handwritten-digit", "--rev=v1.0.0", at=elsewhere)
-    model = (project.folder / MODEL).read_bytes()
+    model = (project.folder / "models/handwritten_digit.h5").read_bytes()
     assert (elsewhere.folder / "got.h5").read_bytes() == model
     assert (elsewhere.folder / "handwritten_digit.h5").read_bytes() == model
 
 
 @pytest.mark.long
-def test_what_is_wrong_at_the_start_is_told_in_a_line(
-    project: Project, bucket: Bucket, cluster: Cluster
-) -> None:
-    def refused(**environment: str) -> str:
-        output = project.run(*STUDY, fails=True, environment=cluster.environment | environment)
+def test_errors_of_a_cluster(project: Project, bucket: Bucket, cluster: Cluster) -> None:
+    def error(**variables: str) -> str:
+        command = (*STUDY, "--seeds", "7")
+        output = project.run(*command, fails=True, environment=cluster.environment | variables)
         assert "Traceback" not in output
-        (first, *lines) = output.splitlines()
-        assert first.startswith("Trainings: ")
-        assert not cluster.trainings[0].exists()
+        first, *lines = output.splitlines()
+        assert first.startswith("Trainings: 0 of")
         return "\n".join(lines)
 
-    assert "DVC has no default remote" in refused()
-    use(project, bucket)
-    nobody = f"127.0.0.1:{free_port()}"
-    assert refused(RAY_ADDRESS=nobody).startswith(f"RAY_ADDRESS: nobody answers at {nobody}")
-    assert refused(RAY_ADDRESS="head").startswith("RAY_ADDRESS is 'head'; it must be HOST:PORT")
-    (cluster.folder / "other").write_text("f" * 32)
+    assert "RAY_ADDRESS is set; expected a default remote of DVC" in error()
+    add_remote(project, bucket)
+    unused = f"127.0.0.1:{free_port()}"
+    assert error(RAY_ADDRESS=unused).startswith(f"RAY_ADDRESS is {unused}; nothing listens there")
+    assert error(RAY_ADDRESS="head").startswith("RAY_ADDRESS is 'head'; expected HOST:PORT")
+    (cluster.directory / "other").write_text("f" * 32)
     for path in ("other", "missing"):
-        told = refused(RAY_AUTH_TOKEN_PATH=str(cluster.folder / path))
-        assert told.startswith("RAY_ADDRESS: no Ray cluster at 127.0.0.1:")
-        assert "the token (RAY_AUTH_TOKEN_PATH, or" in told
+        message = error(RAY_AUTH_TOKEN_PATH=str(cluster.directory / path))
+        assert message.startswith(f"RAY_ADDRESS is 127.0.0.1:{cluster.port}; the cluster there")
+        assert "its token (RAY_AUTH_TOKEN_PATH, or" in message
     requirements = project.folder / "requirements.txt"
-    before = requirements.read_text()
-    requirements.write_text(f"{before}none-such==1.0\n")
-    assert re.match(r"Node .*: none-such none instead of ==1.0; results would not be", refused())
-    requirements.write_text(before)
-    use(project, bucket, secret="WRONG")  # noqa: S106
-    told = refused()
-    assert "The data cannot be pushed to the remote storage (s3://data/study)" in told
-    assert "Forbidden" in told
-    use(project, bucket, "none")
-    told = refused()
-    assert "The data cannot be pushed to the remote storage (s3://none/study)" in told
-    assert "bucket does not exist" in told
+    pins = requirements.read_text()
+    requirements.write_text(re.sub("^numpy==[^ ]+", "numpy==1.0", pins, flags=re.MULTILINE))
+    message = error()
+    assert message.count("packages differ from requirements.txt") == 1
+    assert re.search(r"not be comparable: numpy \S+ instead of 1\.0\. Run there", message)
+    assert re.search("study: 1 of 1 trainings failed 3 times", message)
+    requirements.write_text(pins)
+    project.dvc("remote", "modify", "--local", "storage", "secret_access_key", "WRONG")
+    message = error()
+    assert "the data cannot be pushed to the remote storage (s3://data/study)" in message
+    assert "Forbidden" in message
     bucket.stop()
-    assert "The data cannot be pushed to the remote storage (s3://none/study)" in refused()
-
-
-def start(
-    project: Project, cluster: Cluster, log: Path, *options: str
-) -> "subprocess.Popen[bytes]":
-    """Starts a study of two trainings."""
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            [*STUDY, *options],
-            cwd=project.folder,
-            env=activated() | cluster.environment,
-            stdout=file,
-            stderr=file,
-        )
-
-
-@pytest.mark.slow
-def test_a_study_on_two_nodes_survives_what_can_go_wrong(
-    project: Project, bucket: Bucket, cluster: Cluster, tmp_path: Path
-) -> None:
-    log = tmp_path / "log"
-    cluster.start()
-    use(project, bucket)
-    lock = project.read("dvc.lock")
-    # So that the default seed is to be trained too.
-    project.git("reset", "--quiet", "--soft", "HEAD~1")
-    project.git("rm", "-r", "--quiet", "--force", "dvc.lock", "metrics", "plots")
-    project.commit("No results")
-
-    cluster.gate.touch()
-    study = start(project, cluster, log)
-    wait_for(cluster.all_train, 600, log)
-    cluster.kill(1, "raylet")
-    cluster.gate.unlink()
-    bucket.be_missed()
-    # The other node takes that training over, and its worker dies.
-    wait_for(lambda: "1 of 2 trained" in log.read_text(), 600, log)
-    wait_for(lambda: trains(cluster.trainings[0]), 600, log)
-    cluster.kill(0, "ray::train_on_node")
-    assert study.wait(600) == 0, log.read_text()
-    assert not re.search("Traceback|raylet", log.read_text())
-    assert cluster.nothing_left()
-
-    experiments = project.git("for-each-ref", "--format=%(refname)", EXPERIMENTS).split()
-    names = [experiment.rpartition("/")[2] for experiment in sorted(experiments)]
-    assert [name.rpartition("-")[0] for name in names] == [
-        "study-8-epochs-2-seed-42",
-        "study-8-epochs-2-seed-43",
-    ]
-    # The same bytes as here, also those trained elsewhere, and models to be had.
-    assert project.git("show", f"{experiments[0]}:dvc.lock") == lock
-    assert "Is your cache up to date?" in project.dvc("exp", "apply", names[1], fails=True)
-    project.dvc("pull")
-    assert (project.folder / MODEL).exists()
+    assert "the data cannot be pushed to the remote storage (s3://data/study)" in error()
+    assert not (cluster.homes[0] / TRIALS).exists()
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_study_that_ends_leaves_nothing_on_the_nodes(
-    project: Project, bucket: Bucket, cluster: Cluster, tmp_path: Path, number: signal.Signals
+def test_study_on_two_nodes(
+    project: Project, bucket: Bucket, cluster: Cluster, tmp_path: Path
 ) -> None:
+    cluster.start_node()
+    add_remote(project, bucket)
+    lock = project.read("dvc.lock")
+    project.git("rm", "-r", "--quiet", "dvc.lock", "metrics", "plots")
+    project.commit("No results")
     log = tmp_path / "log"
-    cluster.start()
-    use(project, bucket)
+    options = ("--epochs", "1", "2", "--seeds", "42", "43")
+
+    def start() -> "subprocess.Popen[bytes]":
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [*STUDY, *options],
+                cwd=project.folder,
+                env=activated() | cluster.environment,
+                stdout=file,
+                stderr=file,
+            )
+
     cluster.gate.touch()
-    study = start(project, cluster, log, "--seeds", "43", "44")  # of which there are no results
-    wait_for(cluster.all_train, 600, log)
-    study.send_signal(number)
-    assert study.wait(20) == -number, log.read_text()
-    wait_for(cluster.nothing_left, 20, log)
-    assert project.git("for-each-ref", EXPERIMENTS) == ""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        study = start()
+        wait_for(cluster.is_training, 600, log)
+        study.send_signal(number)
+        began = time.monotonic()
+        assert study.wait(20) == -number, log.read_text()
+        wait_for(cluster.is_clean, 20, log)
+        print(f"{number.name}: {time.monotonic() - began:.1f} s")
+    assert project.git("for-each-ref", "refs/exps") == ""
+
+    # A node and a worker die. The trials of both run again on the node that is left.
+    study = start()
+    wait_for(cluster.is_training, 600, log)
+    cluster.kill(1, "raylet")
+    cluster.kill(0, "ray::run_on_node")
+    cluster.gate.unlink()
+    assert study.wait(600) == 0, log.read_text()
+    assert not re.search("Traceback|raylet|failed:", log.read_text())
+    wait_for(cluster.is_clean, 20, log)
+
+    experiments = sorted(project.experiments())
+    assert [name.rpartition("-")[0] for name in experiments] == [
+        "study-8-epochs-2-seed-42",
+        "study-8-epochs-2-seed-43",
+    ]
+    # The results have the same bytes as on this machine; models come from the bucket.
+    assert project.git("show", f"refs/exps/{reference(project, experiments[0])}:dvc.lock") == lock
+    assert "Is your cache up to date?" in project.dvc("exp", "apply", experiments[1], fails=True)
+    project.dvc("pull")
+    assert "up to date" in project.dvc("status")
+    # Credentials are not among the files that Ray sends.
+    assert list(cluster.directory.glob("ray/**/snapshot.git"))
+    assert not list(cluster.directory.glob("ray/**/config.local"))
 
 
-def test_a_signal_ends_a_study_but_after_nohup_a_hang_up_does_not() -> None:
-    from experiments.cluster import interruptible
-
-    with pytest.raises(Terminated), interruptible():
-        signal.raise_signal(signal.SIGTERM)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    try:
-        with interruptible():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def reference(project: Project, experiment: str) -> str:
+    pattern = f"refs/exps/*/*/{experiment}"
+    return project.git("for-each-ref", "--format=%(refname:lstrip=2)", pattern).strip()

@@ -1,4 +1,4 @@
-"""`make compare`: verdicts, the page for a pull request, and what cannot be compared."""
+"""`make compare`: verdicts, the page for a pull request, and revisions that cannot be compared."""
 
 import hashlib
 import re
@@ -12,13 +12,21 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments.compare import count_mistakes, differences, main, one_wrong
-from experiments.evidence import Mistakes
-from experiments.pull_request import curves
-from experiments.recipes import HISTORY, LOCK, PREDICTIONS, SCORES
-from experiments.revisions import dataset
-from stages.edges.bad_input import BadInput
-from tests.project import Project, copy_files
+from experiments.compare.__main__ import main
+from experiments.compare.mcnemar import Mistakes, count_mistakes
+from experiments.compare.report import draw_curves, one_sided_mistakes, parameter_changes
+from experiments.compare.revisions import (
+    HISTORY,
+    PREDICTIONS,
+    RAW,
+    SCORES,
+    Revision,
+    Scores,
+    read_test_images,
+)
+from experiments.repository.lockfile import LOCKFILE, locked_outputs, locked_stages
+from stages.common.errors import UserError
+from tests.project import Project
 
 Compare = Callable[..., str]
 
@@ -27,30 +35,35 @@ def table(predicted: list[int], confidence: list[float]) -> pd.DataFrame:
     return pd.DataFrame({"actual": [0, 1, 2, 3], "predicted": predicted, "confidence": confidence})
 
 
-def test_mistakes_of_one_alone_are_counted_and_the_surest_come_first() -> None:
+def test_mistakes_are_counted_and_one_sided_ones_sorted_by_confidence() -> None:
     a, b = table([0, 9, 9, 9], [0.9, 0.6, 0.7, 0.8]), table([9, 9, 2, 3], [0.75, 0.9, 0.9, 0.9])
-    assert count_mistakes(a, b) == Mistakes(a_alone=2, b_alone=1, both=1)
-    found = one_wrong(a, b)
-    assert list(found.index) == [3, 0, 2]
-    assert list(found["wrong"]) == ["A", "B", "A"]
+    assert count_mistakes(a, b) == Mistakes(only_a=2, only_b=1, both=1)
+    mistakes = one_sided_mistakes(a, b)
+    assert list(mistakes.index) == [3, 0, 2]
+    assert list(mistakes["network"]) == ["A", "B", "A"]
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "verdict"),
+    ("only_a", "only_b", "verdict"),
     [
-        (41, 38, "no difference can be told: 41 against 38, p = 0.82"),
-        (0, 0, "no difference can be told: 0 against 0, p = 1"),
+        (41, 38, "No significant difference: 41 against 38, p = 0.82"),
+        (0, 0, "No significant difference: 0 against 0, p = 1"),
         (3, 15, "A is better: 3 against 15, p = 0.0075"),
         (90, 10, "B is better: 90 against 10, p < 0.0001"),
     ],
 )
-def test_the_verdict_is_mcnemars(a: int, b: int, verdict: str) -> None:
-    assert Mistakes(a, b, both=100).verdict == verdict
+def test_the_verdict_is_that_of_mcnemars_test(only_a: int, only_b: int, verdict: str) -> None:
+    assert Mistakes(only_a, only_b, both=100).verdict == verdict
 
 
-def test_parameters_that_differ_are_shown_as_in_yaml() -> None:
-    changes = differences(
-        {"model.hidden_units": [8], "train.seed": 1}, {"model.hidden_units": [8, 4], "new": True}
+def test_changed_parameters_are_shown_as_yaml() -> None:
+    def revision(params: dict[str, object]) -> Revision:
+        scores = Scores(baseline_error=0, baseline_error_low=0, baseline_error_high=0)
+        return Revision("", None, params, pd.DataFrame(), scores, "", {})
+
+    changes = parameter_changes(
+        revision({"model.hidden_units": [8], "train.seed": 1, "train.epochs": 9}),
+        revision({"model.hidden_units": [8, 4], "new": True, "train.epochs": 9}),
     )
     assert changes.to_dict("index") == {
         "model.hidden_units": {"A": "[8]", "B": "[8, 4]"},
@@ -60,21 +73,21 @@ def test_parameters_that_differ_are_shown_as_in_yaml() -> None:
 
 
 @pytest.mark.parametrize("epochs", [1, 5])
-def test_the_curves_of_both_go_through_every_epoch(epochs: int) -> None:
+def test_learning_curves_have_a_point_for_each_epoch(epochs: int) -> None:
     def history(count: int, start: float) -> dict[str, pd.DataFrame]:
         steps = pd.RangeIndex(1, count + 1)
         table = pd.DataFrame({"train": start / steps, "validation": start / steps + 1}, index=steps)
         return {"loss": table, "accuracy": -table}
 
     a, b = history(epochs, 1), history(3, 2)
-    lines = [(label, of, split) for label, of in (("A", a), ("B", b)) for split in a["loss"]]
-    for axes, metric in zip(curves(a, b).axes, ("loss", "accuracy"), strict=True):
+    curves = [(name, of, split) for name, of in (("A", a), ("B", b)) for split in a["loss"]]
+    for axes, metric in zip(draw_curves(a, b).axes, ("loss", "accuracy"), strict=True):
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", metric)
-        for line, (label, of, split) in zip(axes.lines, lines, strict=True):
-            assert line.get_label() == f"{label}, {split}"
+        for line, (name, of, split) in zip(axes.lines, curves, strict=True):
+            assert line.get_label() == f"{name}, {split}"
             np.testing.assert_array_equal(line.get_xdata(), of[metric].index)
             np.testing.assert_array_equal(line.get_ydata(), of[metric][split])
-            assert line.get_marker() != "None"  # a single epoch is to be seen, too
+            assert line.get_marker() != "None"  # a line through a single point is invisible
         assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
@@ -82,7 +95,7 @@ def test_the_curves_of_both_go_through_every_epoch(epochs: int) -> None:
 def compare(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Compare:
-    """Compares revisions of the project, in this process, and returns what is printed."""
+    """Compares revisions of the project in this process; returns the output."""
 
     def compare(*revisions: str) -> str:
         monkeypatch.chdir(project.folder)
@@ -101,9 +114,13 @@ def replace_result(project: Project, path: str, text: str) -> None:
         for content in (file.read_bytes(), text.encode())
     )
     file.write_text(text)
-    lock = project.read(LOCK)
-    assert old in lock
-    (project.folder / LOCK).write_text(lock.replace(old, new))
+    replace_in_lockfile(project, old, new)
+
+
+def replace_in_lockfile(project: Project, old: str, new: str) -> None:
+    lockfile = project.read(LOCKFILE)
+    assert old in lockfile
+    (project.folder / LOCKFILE).write_text(lockfile.replace(old, new))
 
 
 def add_mistakes(project: Project, count: int) -> None:
@@ -115,9 +132,9 @@ def add_mistakes(project: Project, count: int) -> None:
 
 
 def pretend_other_data(project: Project) -> None:
-    lock = project.read(LOCK)
-    (project.folder / LOCK).write_text(lock.replace(dataset(lock), f"{'0' * 32}.dir"))
-    project.commit("Other data")
+    """Gives data/raw an MD5 in dvc.lock that no directory in the cache has."""
+    outputs = locked_outputs(locked_stages(project.read(LOCKFILE)))
+    replace_in_lockfile(project, outputs[RAW], f"{'0' * 32}.dir")
 
 
 def test_a_branch_is_compared_with_a_tag_and_the_workspace_with_head(
@@ -147,64 +164,68 @@ def test_a_branch_is_compared_with_a_tag_and_the_workspace_with_head(
     assert len(pictures) == 2
     for name in pictures:
         assert (project.folder / "reports" / name).read_bytes()[:4] == b"\x89PNG"
-    # The pictures are not in git.
+    # git ignores the pictures.
     assert project.git("status", "--porcelain") == f" M dvc.lock\n M {PREDICTIONS}\n"
 
-    assert "No difference can be told: 0 against 1, p = 1" in compare()
+    assert "No significant difference: 0 against 1, p = 1" in compare()
     page = project.read("reports/compare.md")
-    assert "`dvc.lock` of B agrees with code and parameters" in page
-    assert "The bytes of its results are not verified here" in page
+    assert "`dvc.lock` of B agrees with code and parameters." in page
     project.set({"evaluate": {"worst": 9}})
     compare()
-    assert "is older than params.yaml; `dvc repro`" in project.read("reports/compare.md")
+    page = project.read("reports/compare.md")
+    assert "`dvc.lock` of B is out of date: params.yaml changed. Run: `dvc repro`." in page
 
 
-def test_a_pull_request_has_the_page_without_pictures_in_its_summary(
+def test_the_workflow_adds_the_page_without_pictures_to_a_pull_request(
     project: Project, compare: Compare, tmp_path: Path
 ) -> None:
-    """`make` itself, which the workflow calls too, is run by test_team.py."""
+    """test_team.py runs `make compare`, which the workflow calls, too."""
     workflow = yaml.safe_load(project.read(".github/workflows/ci.yaml"))
     commands = [step["run"] for step in workflow["jobs"]["report"]["steps"] if "run" in step]
-    *made, summarise = commands
-    assert made == ["make repro", "make compare A=origin/main"]
+    *make, add_to_summary = commands
+    assert make == ["make repro", "make compare A=origin/main"]
     project.git("update-ref", "refs/remotes/origin/main", "main")
-    project.git("checkout", "--quiet", "--detach")  # as a runner has it
+    project.git("checkout", "--quiet", "--detach")  # as GitHub does
     add_mistakes(project, 2)
     project.commit("Worse")
     compare("origin/main", "workspace")
     summary = tmp_path / "summary.md"
     environment = {"GITHUB_STEP_SUMMARY": str(summary)}
-    project.run("bash", "-e", "-c", summarise, environment=environment)
+    project.run("bash", "-e", "-c", add_to_summary, environment=environment)
     page = summary.read_text()
     assert page.startswith("# workspace against origin/main\n")
-    assert "No difference can be told: 0 against 2" in page
+    assert "No significant difference: 0 against 2" in page
     assert "![" not in page
 
 
-def test_what_cannot_be_compared_is_told_in_a_line(project: Project, compare: Compare) -> None:
+def test_revisions_that_cannot_be_compared(project: Project, compare: Compare) -> None:
     project.git("checkout", "--quiet", "-b", "others")
     pretend_other_data(project)
-    project.git("checkout", "--quiet", "-b", "half", "main")
+    project.commit("Other data")
+    project.git("checkout", "--quiet", "-b", "it's", "main")
     (project.folder / SCORES).write_text("{}")
     project.commit("A part of the results")
     project.git("checkout", "--quiet", "-b", "nothing", "main")
     project.git("rm", "--quiet", PREDICTIONS)
     project.commit("No predictions")
     for revisions, message in (
-        (["main", "others"], "main and others have different test sets"),
-        (["nothing", "main"], f"nothing has no {PREDICTIONS}"),
+        (["main", "others"], "main and others have different test sets; cannot compare them"),
+        (["nothing", "main"], f"nothing has no {PREDICTIONS}; dvc repro makes it"),
         (["main"], f"workspace has no {PREDICTIONS}; dvc repro makes it"),
-        (["half", "main"], "half holds other results than its dvc.lock tells of"),
-        (["main", "HEAD:params.yaml"], "HEAD:params.yaml is no branch"),
-        (["main", "nowhere"], "nowhere is no branch, tag, commit or experiment"),
+        (
+            ["it's", "main"],
+            "it's: metrics/ or plots/ do not match dvc.lock; expected those of one run. "
+            """Run: git checkout 'it'"'"'s' && dvc repro && git commit -a""",
+        ),
+        (["main", "HEAD:params.yaml"], "HEAD:params.yaml: not a branch, tag, commit or"),
+        (["main", "nowhere"], "nowhere: not a branch, tag, commit or experiment. List them: git"),
     ):
-        with pytest.raises(BadInput, match=rf"\A{re.escape(message)}.*\Z"):
+        with pytest.raises(UserError, match=rf"\A{re.escape(message)}.*\Z"):
             compare(*revisions)
 
 
-def test_results_of_another_form_are_told_in_a_line(project: Project, compare: Compare) -> None:
-    """As they are where somebody has changed what evaluate writes."""
-    message = "workspace holds results that cannot be read; dvc repro makes new ones"
+def test_results_in_another_format(project: Project, compare: Compare) -> None:
+    """As after a change of what the stages write."""
     for path, text in (
         (PREDICTIONS, "actual,predicted\n1,1\n"),
         (PREDICTIONS, "actual,predicted,confidence\n1,,0.5\n"),
@@ -216,33 +237,46 @@ def test_results_of_another_form_are_told_in_a_line(project: Project, compare: C
         (SCORES, "nonsense"),
         (HISTORY.format("loss"), "[]"),
         (HISTORY.format("loss"), "step\tloss"),
+        (LOCKFILE, ""),
+        (LOCKFILE, "stages: {train: 3}"),
     ):
-        replace_result(project, path, text)
-        with pytest.raises(BadInput, match=rf"\A{message}\Z"):
+        if path == LOCKFILE:
+            (project.folder / path).write_text(text)
+        else:
+            replace_result(project, path, text)
+        with pytest.raises(
+            UserError, match=r"\Aworkspace: results in an unknown format\. Run: dvc repro\Z"
+        ):
             compare("workspace", "main")
         project.git("checkout", "--quiet", ".")
 
 
-def test_numbers_are_given_without_the_images(project: Project, compare: Compare) -> None:
-    pretend_other_data(project)
+def test_a_picture_has_the_images_of_the_commit_if_the_cache_has_them(
+    project: Project, compare: Compare
+) -> None:
     add_mistakes(project, 3)
-    output = compare()
+    project.commit("Worse")
+    pretend_other_data(project)
+    x_test = project.folder / RAW / "x_test.npy"
+    images = np.load(x_test)
+    x_test.unlink()
+    assert "shows 3 digits" in compare("HEAD^", "HEAD")
+    np.testing.assert_array_equal(read_test_images("HEAD"), images)
+
+    shutil.rmtree(project.folder / ".dvc/cache")
+    output = compare("HEAD^", "HEAD")
     assert "0 against 3" in output
-    assert "No picture: data/raw holds another data set" in output
-    shutil.rmtree(project.folder / "data/raw")
-    output = compare()
-    assert "0 against 3" in output
-    assert "No picture: data/raw/x_test.npy is missing" in output
+    assert "No picture: data/raw/x_test.npy is not in DVC's cache. Run: dvc repro" in output
+    assert not (project.folder / "reports/compare.png").exists()
+    assert "(compare.png)" not in project.read("reports/compare.md")
+    assert "All predictions are the same" in compare("HEAD", "HEAD")
+    assert list((project.folder / ".dvc/tmp").glob("compare-*")) == []
 
 
-def test_without_git_the_cause_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "copy"
-    project = copy_files(folder)
-    monkeypatch.chdir(folder)
+def test_without_a_repository_the_cause_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["compare", "main"])
-    message = f"main cannot be looked up: {folder} is not a git repository"
-    with pytest.raises(BadInput, match=rf"\A{re.escape(message)}\Z"):
-        main()
-    project.git("init", "--quiet", "--initial-branch=main")
-    with pytest.raises(BadInput, match="Empty git repo"):
+    with pytest.raises(UserError, match=r"\Agit: no repository with a commit here"):
         main()

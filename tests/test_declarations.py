@@ -1,4 +1,4 @@
-"""dvc.yaml says what the code does: both are read here, and compared."""
+"""dvc.yaml declares the imports, parameters, inputs and outputs that the code of each stage has."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ import yaml
 from tests.project import CHECKPOINT, ROOT, TUTORIAL, set_parameters
 
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# Those of ours; another may run what it likes.
+# Stages with a file of this name. A stage of a user may run any command.
 NAMES = [name for name, stage in STAGES.items() if stage["cmd"] == f"python -m stages.{name}"]
 ALL_SECTIONS = "card"  # a stage that reads all parameters
 
@@ -26,7 +26,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """What a file imports, in functions too: `from a import b` is a, and perhaps a.b."""
+    """Modules that a file imports, also in functions; `from a import b` gives a and a.b."""
     modules = set()
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
@@ -38,7 +38,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def imported_files(path: Path) -> set[Path]:
-    """The project's files that a file imports, directly or not, and itself."""
+    """The project's files that a file imports, directly and indirectly, and the file itself."""
     found: set[Path] = set()
     waiting = {path}
     while waiting:
@@ -52,7 +52,7 @@ def imported_files(path: Path) -> set[Path]:
 def sections_read(path: Path) -> set[str]:
     """The sections of params.yaml that a file reads: `read_section(Train)` reads train."""
     calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
-    if any(ast.unparse(call) == "read_yaml(PARAMETERS)" for call in calls):
+    if any(ast.unparse(call) == "read_yaml(PARAMS)" for call in calls):
         return set(yaml.safe_load((ROOT / "params.yaml").read_text()))
     return {
         ast.unparse(call.args[0]).lower()
@@ -62,7 +62,7 @@ def sections_read(path: Path) -> set[str]:
 
 
 def constant_paths(path: Path) -> set[str]:
-    """The paths that a stage's file names: Path("data/raw") and `PLOTS / "mistakes.png"`."""
+    """Paths in a stage's file, from `RAW = Path("data/raw")` and `PLOTS / "mistakes.png"`."""
     named: dict[str, str] = {}
     for statement in parsed(path).body:
         match statement:
@@ -84,12 +84,12 @@ def declared(stage: str, *kinds: str) -> set[str]:
 
 
 def code(stage: str) -> set[str]:
-    """The files and folders of code that it declares."""
+    """The files and directories of code among the dependencies of a stage."""
     return {dep for dep in declared(stage, "deps") if Path(dep).parts[0] == "stages"}
 
 
 def inputs(stage: str) -> set[str]:
-    """What it reads apart from code and packages."""
+    """The dependencies of a stage other than code and packages."""
     return declared(stage, "deps") - code(stage) - {"requirements.txt"}
 
 
@@ -98,31 +98,31 @@ def outputs(stage: str) -> set[str]:
 
 
 def overlap(a: str, b: str) -> bool:
-    """They are the same, or one is a folder that the other is in."""
+    """Whether two paths are equal, or one is a directory that contains the other."""
     return Path(a).is_relative_to(b) or Path(b).is_relative_to(a)
 
 
-def test_the_tutorials_stages_are_found() -> None:
+def test_dvc_yaml_has_the_tutorials_stages() -> None:
     assert {"download", "normalize", "train", "evaluate"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("stage", NAMES)
 def test_deps_are_what_the_code_imports(stage: str) -> None:
     files = imported_files(Path(f"stages/{stage}.py"))
-    assert len(files) > (3 if stage == ALL_SECTIONS else 4)  # imports were found
+    assert len(files) > (3 if stage == ALL_SECTIONS else 4)  # imported_files works
     for file in files:
         assert any(file.is_relative_to(dep) for dep in code(stage)), f"{file} is not in dvc.yaml"
     for dep in code(stage):
         assert any(file.is_relative_to(dep) for file in files), f"{dep} is not imported"
-    if stage != "download":  # whose files are pinned
+    if stage != "download":  # checksums of its output are in the code
         assert "requirements.txt" in declared(stage, "deps")
 
 
-def test_an_init_file_holds_a_docstring_alone() -> None:
-    """Python runs it with each import of its package, but no stage depends on it."""
+def test_init_files_have_no_code() -> None:
+    """Python runs them at each import, but stages that depend on single files do not list them."""
     for path in (ROOT / "stages").rglob("__init__.py"):
         (docstring,) = parsed(path.relative_to(ROOT)).body
-        assert isinstance(docstring, ast.Expr), f"{path} holds code, and is no dependency"
+        assert isinstance(docstring, ast.Expr), f"{path} has code, but is not in dvc.yaml"
 
 
 @pytest.mark.parametrize("stage", NAMES)
@@ -130,7 +130,7 @@ def test_params_are_the_sections_that_the_code_reads(stage: str) -> None:
     own = Path(f"stages/{stage}.py")
     assert declared(stage, "params") == sections_read(own)
     for path in imported_files(own) - {own}:
-        assert not sections_read(path), f"{path} reads parameters, as only the stage's file may"
+        assert not sections_read(path), f"{path} reads parameters; only a stage's own file may"
 
 
 def test_every_section_is_read_by_one_stage() -> None:
@@ -141,10 +141,10 @@ def test_every_section_is_read_by_one_stage() -> None:
 
 
 @pytest.mark.parametrize("stage", NAMES)
-def test_inputs_and_outputs_are_the_paths_that_the_code_names(stage: str) -> None:
+def test_inputs_and_outputs_are_the_paths_in_the_code(stage: str) -> None:
     known = inputs(stage) | outputs(stage)
     named = constant_paths(Path(f"stages/{stage}.py")) - {CHECKPOINT}
-    # Of PLOTS and PLOTS / "mistakes.png" the latter says more.
+    # Of PLOTS and PLOTS / "mistakes.png", only the longer path counts.
     named -= {str(parent) for path in named for parent in Path(path).parents}
     for path in known:
         assert any(overlap(path, other) for other in named), f"{path} is not in the code"
@@ -160,16 +160,15 @@ def test_evaluate_imports_no_dvclive() -> None:
         assert not packages & {"dvc", "dvclive"}, path
 
 
-def test_what_comes_before_the_training_loads_no_tensorflow(tmp_path: Path) -> None:
-    """Nor packages that load it: asked at the end of a process."""
+def test_stages_before_the_training_do_not_import_tensorflow(tmp_path: Path) -> None:
     set_parameters(tmp_path, TUTORIAL)
     code = (
         "import json, sys\n"
         "from stages import download, normalize\n"
-        "from tools.parameters import read_parameters\n"
-        "read_parameters(), download.main(), normalize.main()\n"
-        "heavy = {'tensorflow', 'keras', 'dvclive', 'dvc'}\n"
-        "print(json.dumps(sorted(heavy & set(sys.modules))))"
+        "from experiments.check_params import read_params\n"
+        "read_params(), download.main(), normalize.main()\n"
+        "slow = {'tensorflow', 'keras', 'dvclive', 'dvc'}\n"
+        "print(json.dumps(sorted(slow & set(sys.modules))))"
     )
     output = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,4 +1,4 @@
-"""What the evaluation says of a network: its scores, its predictions and its pictures."""
+"""Evaluation: scores, predictions and plots."""
 
 import json
 import math
@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from stages.results.pictures import beside, digits, reliability, save
-from stages.results.scores import (
+from stages.evaluation.plots import beside, digits, reliability, save
+from stages.evaluation.scores import (
     BINS,
     calibration,
     calibration_error,
@@ -33,13 +33,13 @@ DIGITS = list("0123456789")
 Labels = npt.NDArray[np.uint8]
 
 
-def certain(digits: list[int]) -> Any:
-    """Probabilities of 1 for these digits."""
+def one_hot(digits: list[int]) -> Any:
+    """Probabilities, (n, 10), with 1 for one digit of each image."""
     return np.eye(10, dtype=np.float32)[digits]
 
 
-def read_as_0(confidences: list[float]) -> Any:
-    """Probabilities of images that are taken for a 0, and may be a 1."""
+def predicted_as_0(confidences: list[float]) -> Any:
+    """Probabilities, (n, 10), of images predicted as 0, with 1 as the only alternative."""
     probabilities = np.zeros((len(confidences), 10), np.float32)
     probabilities[:, 0] = confidences
     probabilities[:, 1] = 1 - probabilities[:, 0]
@@ -53,8 +53,8 @@ def labels(*numbers: int) -> Labels:
 # ── Scores ──
 
 
-def scored(mistakes: int, images: int, confidence: float = 0.95) -> dict[str, Any]:
-    probabilities = certain([1] * mistakes + [0] * (images - mistakes))
+def scores_of(mistakes: int, images: int, confidence: float = 0.95) -> dict[str, Any]:
+    probabilities = one_hot([1] * mistakes + [0] * (images - mistakes))
     return scores(probabilities, labels(*[0] * images), confidence)
 
 
@@ -67,20 +67,22 @@ def scored(mistakes: int, images: int, confidence: float = 0.95) -> dict[str, An
         (15, 148, 6.24, 16.05),
         (0, 20, 0.00, 16.11),
         (1, 29, 0.61, 17.18),
-        # All or none, by hand: 100 z² / (n + z²).
+        # By hand: without mistakes, the upper bound is 100 z² / (n + z²).
         (0, 50, 0.00, 7.13),
         (50, 50, 92.87, 100.00),
     ],
 )
-def test_wilsons_interval(mistakes: int, images: int, low: float, high: float) -> None:
-    result = scored(mistakes, images)
+def test_wilson_interval_of_published_examples(
+    mistakes: int, images: int, low: float, high: float
+) -> None:
+    result = scores_of(mistakes, images)
     assert round(result["baseline_error_low"], 2) == low
     assert round(result["baseline_error_high"], 2) == high
     assert result["baseline_error"] == round(100 * mistakes / images, 4)
 
 
 @given(st.integers(1, 300), st.data(), st.sampled_from([(0.5, 0.67449), (0.9, 1.64485)]))
-def test_wilsons_interval_is_his_formula(
+def test_wilson_interval_is_wilsons_formula(
     n: int, data: st.DataObject, level: tuple[float, float]
 ) -> None:
     mistakes = data.draw(st.integers(0, n))
@@ -88,13 +90,13 @@ def test_wilsons_interval_is_his_formula(
     p = mistakes / n
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    result = scored(mistakes, n, confidence)
+    result = scores_of(mistakes, n, confidence)
     assert result["baseline_error_low"] == pytest.approx(100 * (middle - half), abs=2e-3)
     assert result["baseline_error_high"] == pytest.approx(100 * (middle + half), abs=2e-3)
 
 
-def test_figures_are_rounded_and_plain() -> None:
-    result = scored(1, 3)
+def test_scores_are_rounded_numbers_for_json() -> None:
+    result = scores_of(1, 3)
     assert result == {
         "baseline_error": 33.3333,
         "baseline_error_low": 6.1492,
@@ -104,7 +106,7 @@ def test_figures_are_rounded_and_plain() -> None:
     assert json.loads(json.dumps(result)) == result
 
 
-def test_noise_in_the_last_bits_makes_no_difference() -> None:
+def test_rounding_errors_of_the_network_do_not_change_scores() -> None:
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.ones(10), 1_000).astype(np.float32)
     actual = random.integers(0, 10, 1_000).astype(np.uint8)
@@ -114,22 +116,22 @@ def test_noise_in_the_last_bits_makes_no_difference() -> None:
 
 
 def test_the_calibration_error_by_hand() -> None:
-    # Four at 0.9, of which two are right, and one at 0.6, which is: 4/5 · 0.4 + 1/5 · 0.4.
-    probabilities, actual = read_as_0([0.9, 0.9, 0.9, 0.9, 0.6]), labels(0, 0, 7, 7, 0)
+    # Confidence 0.9: two of four are correct. 0.6: one of one. The error is 4/5 · 0.4 + 1/5 · 0.4.
+    probabilities, actual = predicted_as_0([0.9, 0.9, 0.9, 0.9, 0.6]), labels(0, 0, 7, 7, 0)
     table = calibration(probabilities, actual)
     assert calibration_error(table) == pytest.approx(0.4)
     assert scores(probabilities, actual, 0.95)["expected_calibration_error"] == 0.4
     assert len(table) == BINS
     assert table["images"].sum() == 5
     filled = table[table["images"] > 0]
-    assert filled.index.tolist() == [8, 13]  # (8/15, 9/15] holds 0.6, (13/15, 14/15] holds 0.9
+    assert filled.index.tolist() == [8, 13]  # (8/15, 9/15] contains 0.6, (13/15, 14/15] 0.9
     assert filled["accuracy"].tolist() == [1.0, 0.5]
     assert filled["confidence"].to_numpy() == pytest.approx([0.6, 0.9])
-    # A bin ends with its upper edge.
-    table = calibration(read_as_0([1.0, 14 / 15]), labels(0, 0))
+    # A bin includes its upper edge.
+    table = calibration(predicted_as_0([1.0, 14 / 15]), labels(0, 0))
     assert table["images"].tolist() == [0] * 13 + [1, 1]
-    # Ten at 0.8, of which eight are right.
-    table = calibration(read_as_0([0.8] * 10), labels(*[0] * 8, 1, 1))
+    # Confidence 0.8: eight of ten are correct.
+    table = calibration(predicted_as_0([0.8] * 10), labels(*[0] * 8, 1, 1))
     assert calibration_error(table) == pytest.approx(0)
 
 
@@ -139,7 +141,7 @@ def test_the_calibration_error_by_hand() -> None:
 def test_predictions() -> None:
     probabilities = np.zeros((2, 10), np.float32)
     probabilities[0, 7] = 0.123456
-    probabilities[1, [2, 5]] = 0.5  # a tie goes to the first
+    probabilities[1, [2, 5]] = 0.5  # the lower of two equally probable digits is predicted
     table = predictions(probabilities, labels(7, 5), DIGITS)
     assert table.to_csv(index=False).splitlines() == [
         "actual,predicted,confidence",
@@ -148,27 +150,27 @@ def test_predictions() -> None:
     ]
 
 
-def test_the_worst_mistakes_are_the_surest_in_the_order_of_images() -> None:
+def test_worst_mistakes_are_sorted_by_confidence_then_by_index() -> None:
     confidences = np.array([0.6, 1, 0.9, 0.6, 0.9, 0.7], np.float32)
-    probabilities = certain([1, 0, 2, 3, 4, 5]) * confidences[:, None]
+    probabilities = one_hot([1, 0, 2, 3, 4, 5]) * confidences[:, None]
     table = predictions(probabilities, labels(*[0] * 6), DIGITS)
     assert worst_mistakes(table, 100).index.tolist() == [2, 4, 5, 0, 3]
     assert worst_mistakes(table, 2).index.tolist() == [2, 4]
-    # NumPy's quick sort keeps the order of few rows only.
+    # NumPy's unstable sort keeps the order of short arrays, so this one is long.
     many = np.random.default_rng(0).choice([0.5, 0.7, 0.9], 1_000).tolist()
-    table = predictions(read_as_0(many), labels(*[9] * 1_000), DIGITS)
+    table = predictions(predicted_as_0(many), labels(*[9] * 1_000), DIGITS)
     expected = sorted(range(1_000), key=lambda place: -many[place])
     assert worst_mistakes(table, 100).index.tolist() == expected[:100]
-    no_mistakes = predictions(certain([1, 2]), labels(1, 2), DIGITS)
+    no_mistakes = predictions(one_hot([1, 2]), labels(1, 2), DIGITS)
     assert len(worst_mistakes(no_mistakes, 25)) == 0
 
 
-# ── Pictures ──
+# ── Plots ──
 
 IMAGES = np.random.default_rng(0).random((3, 28, 28)).astype(np.float32)
 PHOTO = np.full((20, 60), 200, dtype=np.uint8)
-BINNED = calibration(read_as_0([0.75, 0.75, 0.9]), labels(0, 1, 0))
-DRAWINGS: dict[str, Callable[[], Figure]] = {
+BINNED = calibration(predicted_as_0([0.75, 0.75, 0.9]), labels(0, 1, 0))
+PLOTS: dict[str, Callable[[], Figure]] = {
     "digits": lambda: digits(IMAGES, ["1", "2 → 3", "4, 99%"], "Three digits"),
     "one digit": lambda: digits(IMAGES[:1], ["1"]),
     "no digits": lambda: digits(IMAGES[:0], [], "0 of 0 mistakes"),
@@ -184,26 +186,26 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_picture_has_the_same_bytes_each_time_and_others_differ(tmp_path: Path) -> None:
+def test_a_plot_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     contents = set()
-    for draw in DRAWINGS.values():
+    for draw in PLOTS.values():
         for name in ("a.png", "b.png"):
             save(draw(), tmp_path / name)
         content = (tmp_path / "a.png").read_bytes()
         assert (tmp_path / "b.png").read_bytes() == content
-        # No chunk of text, where matplotlib writes its version, and none of time.
+        # PNG's chunks for text, where matplotlib writes its version, and for a time stamp.
         assert not any(kind in content for kind in (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"eXIf"))
         contents.add(content)
-    assert len(contents) == len(DRAWINGS)
+    assert len(contents) == len(PLOTS)  # they differ from each other
 
 
-def test_a_matplotlibrc_of_the_user_makes_no_difference(tmp_path: Path) -> None:
+def test_the_users_matplotlibrc_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\n")
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from tests.test_evaluation import DRAWINGS, save\n"
-        "save(DRAWINGS['reliability'](), Path(sys.argv[1]))"
+        "from tests.test_evaluation import PLOTS, save\n"
+        "save(PLOTS['reliability'](), Path(sys.argv[1]))"
     )
     subprocess.run(
         [sys.executable, "-c", code, tmp_path / "theirs.png"],
@@ -211,12 +213,12 @@ def test_a_matplotlibrc_of_the_user_makes_no_difference(tmp_path: Path) -> None:
         env=os.environ | {"MPLCONFIGDIR": str(tmp_path)},
         check=True,
     )
-    save(DRAWINGS["reliability"](), tmp_path / "ours.png")
+    save(PLOTS["reliability"](), tmp_path / "ours.png")
     assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "ours.png").read_bytes()
 
 
-def test_each_digit_is_drawn_as_ink_under_its_caption() -> None:
-    figure = DRAWINGS["digits"]()
+def test_each_digit_is_drawn_dark_on_white_below_its_caption() -> None:
+    figure = PLOTS["digits"]()
     assert figure.get_suptitle() == "Three digits"
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == ["1", "2 → 3", "4, 99%"]
@@ -229,15 +231,15 @@ def test_each_digit_is_drawn_as_ink_under_its_caption() -> None:
         assert top - 5 < y < top
 
 
-def test_a_digits_pixels_are_all_of_one_size(tmp_path: Path) -> None:
+def test_all_pixels_of_a_digit_have_the_same_size(tmp_path: Path) -> None:
     image = np.indices((28, 28)).sum(axis=0) % 2  # a chessboard
     save(digits(np.array([image] * 6), [""] * 6), tmp_path / "six.png")
     drawn = np.asarray(Image.open(tmp_path / "six.png").convert("L"))
-    ink = drawn[76:160, 13:97] < 128  # below the title and the first caption
-    np.testing.assert_array_equal(ink, np.kron(image, np.ones((3, 3))))
+    is_dark = drawn[76:160, 13:97] < 128  # below the title and the first caption
+    np.testing.assert_array_equal(is_dark, np.kron(image, np.ones((3, 3))))
 
 
-def test_digits_make_a_square_or_one_row() -> None:
+def test_digits_are_arranged_in_a_square_or_one_row() -> None:
     for count, columns, rows in [(0, 0, 0), (3, 3, 1), (25, 5, 5), (26, 6, 5)]:
         figure = digits(np.zeros((count, 28, 28)), [""] * count, f"{count} mistakes")
         assert figure.get_suptitle() == f"{count} mistakes"
@@ -247,18 +249,18 @@ def test_digits_make_a_square_or_one_row() -> None:
         assert len({top for *_, top in corners}) == rows
 
 
-def test_boxes_are_drawn_where_there_are_several_digits() -> None:
-    one, seen_of_one, three, seen_of_three = DRAWINGS["pictures"]().axes
+def test_boxes_are_drawn_if_a_picture_has_several_digits() -> None:
+    one, images_of_one, three, images_of_three = PLOTS["pictures"]().axes
     assert len(one.patches) == 0
     corners = [patch.get_xy() for patch in three.patches if isinstance(patch, Rectangle)]
     assert corners == [(0, 10), (15, 10), (30, 10)]
-    assert np.asarray(seen_of_one.images[0].get_array()).shape == (28, 28)
-    assert np.asarray(seen_of_three.images[0].get_array()).shape == (28, 3 * 28)
-    assert seen_of_three.get_title() == "234"
+    assert np.asarray(images_of_one.images[0].get_array()).shape == (28, 28)
+    assert np.asarray(images_of_three.images[0].get_array()).shape == (28, 3 * 28)
+    assert images_of_three.get_title() == "234"
 
 
-def test_reliability_shows_each_bin_that_holds_images() -> None:
-    figure = DRAWINGS["reliability"]()
+def test_the_reliability_diagram_has_a_point_for_each_bin_with_images() -> None:
+    figure = PLOTS["reliability"]()
     axes, counts = figure.axes
     (_, network) = axes.lines
     drawn = np.column_stack([network.get_xdata(), network.get_ydata()])

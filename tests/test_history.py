@@ -1,3 +1,5 @@
+"""DVCLive's files: content, replacement, and a state that can be read after each epoch."""
+
 import json
 import socket
 import subprocess
@@ -5,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.edges.bad_input import BadInput
-from stages.training.history import curves_in, history_in
+from stages.common.errors import UserError
+from stages.training.history import read_curves, write_history
 
 pytestmark = pytest.mark.xdist_group("history")  # its fixture is made once
 EPOCHS = [
@@ -18,7 +20,7 @@ FILES = {"metrics.json", LOSS, ACCURACY}
 
 
 def save(folder: Path, epochs: list[dict[str, float]]) -> None:
-    with history_in(folder) as log:
+    with write_history(folder) as log:
         for epoch in epochs:
             log(epoch)
 
@@ -35,7 +37,7 @@ def read_all(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git and DVC repository with a commit, as DVCLive wants it."""
+    """A git and DVC repository with a commit, which DVCLive requires."""
     folder = tmp_path_factory.mktemp("history")
     git(folder, "init", "--quiet")
     (folder / ".dvc").mkdir()
@@ -53,8 +55,8 @@ def folder(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def losses(folder: Path) -> list[float]:
-    """Of the training images, after each epoch."""
-    return curves_in((folder / LOSS).read_text(), "loss")["train"].tolist()
+    """The training loss after each epoch."""
+    return read_curves((folder / LOSS).read_text(), "loss")["train"].tolist()
 
 
 def test_the_files_are_dvclives_with_six_digits_and_without_time_stamps(folder: Path) -> None:
@@ -71,13 +73,13 @@ def test_the_files_are_dvclives_with_six_digits_and_without_time_stamps(folder: 
         "validation": {"accuracy": 1.0},
         "step": 2,
     }
-    loss = curves_in(files[LOSS], "loss")
+    loss = read_curves(files[LOSS], "loss")
     assert loss.to_dict() == {"train": {1: 0.5, 2: 0.333333}, "validation": {1: 0.25, 2: 0.0}}
-    accuracy = curves_in(files[ACCURACY], "accuracy")
+    accuracy = read_curves(files[ACCURACY], "accuracy")
     assert accuracy.to_dict() == {"train": {1: 0.9, 2: 0.98}, "validation": {1: 0.95, 2: 1.0}}
 
 
-def test_saved_again_the_files_are_the_same_or_replaced(folder: Path) -> None:
+def test_a_second_history_replaces_the_first(folder: Path) -> None:
     before = read_all(folder)
     save(folder, [{name: value + 1e-9 for name, value in logs.items()} for logs in EPOCHS])
     assert read_all(folder) == before
@@ -86,9 +88,9 @@ def test_saved_again_the_files_are_the_same_or_replaced(folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["train"]
 
 
-def test_after_each_epoch_all_so_far_can_be_read(folder: Path) -> None:
+def test_after_each_epoch_the_files_have_all_epochs_so_far(folder: Path) -> None:
     whole = read_all(folder)
-    with history_in(folder) as log:
+    with write_history(folder) as log:
         log(EPOCHS[0])
         assert losses(folder) == [0.5]
         assert json.loads((folder / "metrics.json").read_text())["step"] == 1
@@ -98,10 +100,10 @@ def test_after_each_epoch_all_so_far_can_be_read(folder: Path) -> None:
     assert read_all(folder) == whole
 
 
-def test_nothing_is_sent_or_taken_up_as_the_environment_says(
+def test_settings_in_the_environment_neither_send_nor_resume_a_history(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server of DVC's Studio is named, and an earlier history is there to go on from."""
+    """The environment names a Studio server, and asks DVCLive to resume an earlier history."""
     monkeypatch.delenv("DVC_STUDIO_OFFLINE", raising=False)
     monkeypatch.setenv("DVC_STUDIO_TOKEN", "secret")
     monkeypatch.setenv("DVC_STUDIO_REPO_URL", "https://example.org/a.git")
@@ -115,7 +117,7 @@ def test_nothing_is_sent_or_taken_up_as_the_environment_says(
     assert losses(folder) == [0.5, 0.333333]
 
 
-def test_nothing_else_in_the_repository_changes(folder: Path, repository: Path) -> None:
+def test_no_other_files_in_the_repository_change(folder: Path, repository: Path) -> None:
     result = subprocess.run(
         ["git", "status", "--porcelain"], cwd=repository, check=True, capture_output=True, text=True
     )
@@ -127,20 +129,18 @@ def test_nothing_else_in_the_repository_changes(folder: Path, repository: Path) 
 
 
 @pytest.mark.parametrize("text", ["", "7", "[7]", "[]", "{}", '[{"step": 1, "loss": 2}]', "a,b"])
-def test_what_is_no_history_is_told(text: str) -> None:
+def test_a_text_in_another_format_is_refused(text: str) -> None:
     with pytest.raises((ValueError, LookupError)):
-        curves_in(text, "loss")
+        read_curves(text, "loss")
 
 
-def test_a_repository_without_a_commit_is_told(
+def test_a_repository_without_a_commit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     git(tmp_path, "init", "--quiet")
     (tmp_path / "train").mkdir()
     (tmp_path / "train/old").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        BadInput, match=r"^DVCLive needs a git repository with a commit: git commit$"
-    ):
+    with pytest.raises(UserError, match=r"^git: no repository with a commit here .* git clone "):
         save(Path("train"), EPOCHS)
     assert set(read_all(tmp_path / "train")) == {"old"}

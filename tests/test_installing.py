@@ -1,4 +1,4 @@
-"""`make`'s installation: by the real make, uv, pip and shell."""
+"""Installation by make: pinned hashes, and messages if the machine lacks something."""
 
 import re
 import shutil
@@ -12,8 +12,8 @@ import pytest
 from tests.project import ROOT, activated
 
 UV = Path(sys.executable).parent / "uv"
-SOURCE = "antlr4-python3-runtime"  # on the index as source alone
-TO_BUILD = ("setuptools", "wheel", "packaging")
+SOURCE = "antlr4-python3-runtime"  # PyPI has only its source distribution
+BUILD_REQUIREMENTS = ("setuptools", "wheel", "packaging")
 FILES = ("Makefile", "requirements.txt", "requirements-build.txt")
 
 
@@ -38,11 +38,12 @@ def pinned(*names: str) -> str:
     return "".join(lines[0] for lines in found if lines)
 
 
-def poisoned_setuptools(folder: Path) -> None:
-    poison = "raise SystemExit('poison has run')\n"
+def write_fake_setuptools(folder: Path) -> None:
+    """Writes a wheel of setuptools 999 that fails when it is imported."""
+    code = "raise SystemExit('setuptools 999 has run')\n"
     with zipfile.ZipFile(folder / "setuptools-999-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("setuptools/__init__.py", poison)
-        wheel.writestr("setuptools/build_meta.py", poison)
+        wheel.writestr("setuptools/__init__.py", code)
+        wheel.writestr("setuptools/build_meta.py", code)
         for name, text in (
             ("METADATA", "Metadata-Version: 2.1\nName: setuptools\nVersion: 999\n"),
             ("WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
@@ -52,25 +53,25 @@ def poisoned_setuptools(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_runs_that_is_not_pinned_by_its_hash(tmp_path: Path) -> None:
-    """The newest setuptools is poisoned. That it would run otherwise is seen by test_faults."""
+def test_only_packages_with_a_pinned_hash_are_used_to_build(tmp_path: Path) -> None:
+    """The newest setuptools fails. test_faults.py checks that it would be used otherwise."""
     index = tmp_path / "index"
-    (tmp_path / "requirements.txt").write_text(pinned(SOURCE, *TO_BUILD))
+    (tmp_path / "requirements.txt").write_text(pinned(SOURCE, *BUILD_REQUIREMENTS))
     download = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-build-isolation"]
     hashed = ["--require-hashes", "--requirement", "requirements.txt"]
     fetched = run(tmp_path, *download, *hashed, f"--dest={index}")
     if fetched.returncode:
         pytest.skip(f"no package index: {fetched.stderr.strip().splitlines()[-1]}")
-    poisoned_setuptools(index)
+    write_fake_setuptools(index)
 
-    # As make leaves .venv after its first step, which installs nothing that has to be built.
+    # The state of .venv after make's first step, which builds no package.
     run(tmp_path, sys.executable, "-m", "venv", "--without-pip", ".venv")
     (tmp_path / ".venv/bin/uv").symlink_to(UV)
-    # Without a cache: a package that was built earlier would be taken from there.
+    # Without uv's cache, which may have the built package.
     environment = {"UV_NO_CONFIG": "1", "UV_NO_CACHE": "1"}
     environment |= {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(index)}
     install = [str(UV), "pip", "install", "--python=.venv", *hashed[:1], "-r", "build.txt"]
-    (tmp_path / "build.txt").write_text(pinned(*TO_BUILD))
+    (tmp_path / "build.txt").write_text(pinned(*BUILD_REQUIREMENTS))
     assert run(tmp_path, *install, environment=environment).returncode == 0
 
     shutil.copy(ROOT / "Makefile", tmp_path)
@@ -82,7 +83,7 @@ def test_nothing_runs_that_is_not_pinned_by_its_hash(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pip_accepts_the_files_too() -> None:
+def test_pip_accepts_the_requirements_files() -> None:
     files = sorted(path.name for path in ROOT.glob("requirements*.txt"))
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--require-hashes"]
     requirements = [word for name in files for word in ("--requirement", name)]
@@ -91,8 +92,8 @@ def test_pip_accepts_the_files_too() -> None:
 
 
 VERSIONS = "Python 3.11, 3.12 or 3.13 is needed"
-# What the script ./python does, what of the PATH is missing, and what the user reads.
-UNFIT = {
+# What the script ./python does, the program missing on PATH, and the message.
+MISSING = {
     "a shim": ("echo no such version >&2; exit 127", "", "./python cannot be run: no such version"),
     "another version": ("exit 3", "", f"{VERSIONS}; ./python is none of them. Install one,"),
     "no Python": (None, "", f"{VERSIONS}. Install one,"),
@@ -105,9 +106,9 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("kind", UNFIT)
-def test_what_the_machine_lacks_gets_a_line(tmp_path: Path, kind: str) -> None:
-    python, missing, said = UNFIT[kind]
+@pytest.mark.parametrize("kind", MISSING)
+def test_a_missing_program_is_named_in_one_line(tmp_path: Path, kind: str) -> None:
+    python, missing, message = MISSING[kind]
     for name in FILES:
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "bin").mkdir()
@@ -121,5 +122,5 @@ def test_what_the_machine_lacks_gets_a_line(tmp_path: Path, kind: str) -> None:
     result = run(tmp_path, "make", "quickstart", *words, environment=environment)
     assert result.returncode
     (line,) = result.stdout.splitlines()
-    assert line.startswith(said)
+    assert line.startswith(message)
     assert not (tmp_path / ".venv").exists()

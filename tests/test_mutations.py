@@ -1,6 +1,6 @@
-"""Mutated inputs of every kind: none gives a traceback, takes long, or much memory.
+"""Damaged input files of every kind: none gives a traceback, or takes much time or memory.
 
-A seeded few in the suite; `pytest -m long tests/test_mutations.py` reads fifteen times as many.
+`pytest -m long tests/test_mutations.py` reads fifteen times as many of them.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.edges.bad_input import BadInput
+from stages.common.errors import UserError
 from tests.project import ROOT
 
-# What these files should not hold, or what readers of YAML, JSON and CSV are known to stumble over.
+# Text that breaks formats: control characters, syntax of YAML, JSON and CSV, unusual numbers.
 TOKENS = [
     *(b"\0", b"\xff", b"\x1b[2J", b"\n", b"\r", b"\t", "\u202e".encode(), b"..", b"/", b"%", b"="),
     *(b":", b"- ", b"[", b"]", b"{", b"}", b",", b"''", b'"', b"*a", b"&a ", b"<<: ", b"---\n"),
@@ -32,7 +32,7 @@ Read = Callable[[bytes], object]
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:
-    """The content with one to four slips: bits, cuts, repeats, insertions of bytes or tokens."""
+    """The content after one to four changes: a bit, a cut, a repeat, random bytes, or a token."""
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(content) + 1)
         until = min(len(content), at + int(chance.expovariate(1 / 20)))
@@ -53,26 +53,24 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
     return content
 
 
-# Of each kind: good files, and a function that reads one as the project does. They run in an empty
-# folder.
+# Each of these functions returns valid files of one kind, and the project's function that reads
+# them. They run in an empty directory.
 
 
-def pictures() -> tuple[list[bytes], Read]:
-    from app.digits import digits
-    from app.grey import read_grey
+def picture(file_format: str) -> tuple[list[bytes], Read]:
+    from app.grayscale import read_grayscale
+    from app.segmentation import find_digits
 
-    files = [path.read_bytes() for path in sorted((ROOT / "docs/pictures").iterdir())]
-    small = Image.open(ROOT / "docs/three.png").convert("RGB").resize((64, 64))
-    for kind in ("GIF", "TIFF", "BMP", "WEBP", "PPM", "TGA", "ICO", "JPEG2000", "DDS"):
-        file = io.BytesIO()
-        small.save(file, kind)
-        files.append(file.getvalue())
-    return files, lambda content: digits(read_grey(io.BytesIO(content)))
+    file = io.BytesIO()
+    digits = Image.open(ROOT / "docs/three.png").convert("RGB").resize((64, 64))
+    digits.save(file, file_format)
+    return [file.getvalue()], lambda content: find_digits(read_grayscale(io.BytesIO(content)))
 
 
 def models() -> tuple[list[bytes], Read]:
     from stages.data.scaling import Scaling
-    from stages.training.network import build_network, load_network, save_network
+    from stages.training.build import build_network
+    from stages.training.model_file import load_network, save_network
 
     path = Path("model.h5")
     images = np.zeros((1, 28, 28), np.uint8)
@@ -98,34 +96,34 @@ def checkpoints() -> tuple[list[bytes], Read]:
     def read(content: bytes) -> None:
         checkpoint.path.write_bytes(content)
         if checkpoint.load(variables, epochs=3) is None:
-            raise BadInput("it starts afresh")
+            raise UserError("ignored")
 
     return [checkpoint.path.read_bytes()], read
 
 
 def parameters() -> tuple[list[bytes], Read]:
-    from tools.parameters import read_parameters
+    from experiments.check_params import read_params
 
-    return yaml_file("params.yaml", read_parameters)
+    return yaml_file("params.yaml", read_params)
 
 
 def study() -> tuple[list[bytes], Read]:
-    from experiments.grid import read_study
+    from experiments.study.grid import STUDY, read_study
 
-    return yaml_file("study.yaml", lambda path: read_study(path, {}))
+    return yaml_file("study.yaml", lambda: read_study(STUDY, {}))
 
 
-def yaml_file(name: str, read_file: Callable[[Path], object]) -> tuple[list[bytes], Read]:
+def yaml_file(name: str, read_file: Callable[[], object]) -> tuple[list[bytes], Read]:
     def read(content: bytes) -> None:
         Path(name).write_bytes(content)
-        read_file(Path(name))
+        read_file()
 
     return [(ROOT / name).read_bytes()], read
 
 
 def results(path: str, size: int | None = None) -> tuple[list[bytes], Read]:
-    """The first bytes of a result of the workspace, and what make compare shows of it."""
-    from experiments.compare import main
+    """The first `size` bytes of a result of the workspace, which `make compare` reads."""
+    from experiments.compare.__main__ import main
 
     for name in (".dvc", "plots", "metrics"):
         shutil.copytree(ROOT / name, name, ignore=shutil.ignore_patterns("cache", "tmp"))
@@ -134,19 +132,23 @@ def results(path: str, size: int | None = None) -> tuple[list[bytes], Read]:
     lock = Path("dvc.lock").read_text()
 
     def read(content: bytes) -> None:
-        # The lock tells of what stands there, or compare would look no further.
+        # With the file's checksum in dvc.lock: otherwise compare would not read the file.
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        told = re.sub(rf"({path}\n *hash: md5\n *md5: )\w+", rf"\g<1>{md5}", lock)
-        Path("dvc.lock").write_text(told)
+        changed = re.sub(rf"({path}\n *hash: md5\n *md5: )\w+", rf"\g<1>{md5}", lock)
+        Path("dvc.lock").write_text(changed)
         Path(path).write_bytes(content)
         main()
 
     return [Path(path).read_bytes()[:size]], read
 
 
-# How many are read of each kind in the suite.
+PICTURE_FORMATS = [
+    *("BMP", "DDS", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF"),
+    "WEBP",
+]
+# For each kind, its function and the number of damaged files in the quick test.
 KINDS: dict[str, tuple[Callable[[], tuple[list[bytes], Read]], int]] = {
-    "pictures": (pictures, 40),
+    **{name: (partial(picture, name), 40) for name in PICTURE_FORMATS},
     "models": (models, 10),
     "checkpoints": (checkpoints, 40),
     "parameters": (parameters, 40),
@@ -159,7 +161,7 @@ KINDS: dict[str, tuple[Callable[[], tuple[list[bytes], Read]], int]] = {
 
 @pytest.mark.parametrize("times", [1, pytest.param(15, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_mutated_inputs(
+def test_damaged_files_give_no_traceback(
     kind: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -167,7 +169,7 @@ def test_mutated_inputs(
     make, count = KINDS[kind]
     files, read = make()
     chance = random.Random(f"{kind} {times}")  # noqa: S311
-    forget_peak()
+    reset_peak_memory()
     before = memory_mb("VmRSS")
     refused = 0
     for _ in range(count * times):
@@ -175,7 +177,7 @@ def test_mutated_inputs(
         started = time.process_time()
         try:
             read(content)
-        except (BadInput, OSError):  # as one line, any other exception as a traceback
+        except (UserError, OSError):  # command_line.run prints these as one line
             refused += 1
         assert time.process_time() - started < 10
     print(f"{count * times} {kind}: {refused} refused, {memory_mb('VmHWM') - before:.0f} MB")
@@ -183,8 +185,8 @@ def test_mutated_inputs(
     assert memory_mb("VmHWM") - before < 1_000
 
 
-def forget_peak() -> None:
-    """Lets VmHWM begin anew with what this process uses now."""
+def reset_peak_memory() -> None:
+    """Resets VmHWM, the peak memory of this process, to its current memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -1,4 +1,4 @@
-"""Networks: what is refused, that a saved one loads as it was or not at all, predictions."""
+"""Networks: checks before a training, the model file and its damages, and predictions."""
 
 import random
 import re
@@ -10,12 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from stages.common.errors import UserError
 from stages.data.scaling import Scaling
-from stages.edges.bad_input import BadInput
-from stages.training import network as network_module
-from stages.training.network import SUM, build_network, load_network, save_network, sum_of
-from stages.training.prediction import BATCH, predictor
-from stages.training.repeatable import keras
+from stages.training import build as build_module
+from stages.training.build import build_network
+from stages.training.model_file import CHECKSUM, checksum, load_network, save_network
+from stages.training.prediction import BATCH_SIZE, predictor
+from stages.training.tensorflow_setup import keras
 
 pytestmark = pytest.mark.xdist_group("network")  # its fixture is made once
 SCALING = Scaling(33.5, 78.25)
@@ -38,15 +39,15 @@ def saved(trained: Any, tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_saved_is_loaded(trained: Any, saved: Path) -> None:
+def test_a_saved_network_is_loaded_unchanged(trained: Any, saved: Path) -> None:
     network, scaling = load_network(saved)
     assert scaling == SCALING
-    for ours, theirs in zip(network.get_weights(), trained.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for loaded, original in zip(network.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(loaded, original)
     np.testing.assert_array_equal(network(IMAGES), trained(IMAGES))
 
 
-def test_what_trained_it_is_saved_with_it(
+def test_optimizer_and_loss_are_saved_with_the_network(
     trained: Any, saved: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = keras.models.load_model(saved)
@@ -54,46 +55,46 @@ def test_what_trained_it_is_saved_with_it(
     assert model.optimizer.get_config() == trained.optimizer.get_config()
     assert model.optimizer.momentum == 0.9
     assert model.loss is keras.losses.get(trained.loss)
-    assert "optimizer" not in caplog.text  # that its state could not be loaded
+    assert "optimizer" not in caplog.text  # no warning that its state cannot be loaded
     model.fit(IMAGES, np.arange(5), verbose=0)
 
 
-def test_any_damage_is_told_in_a_line_or_does_not_matter(trained: Any, saved: Path) -> None:
+def test_damage_of_the_model_file_is_reported_or_harmless(trained: Any, saved: Path) -> None:
     whole = saved.read_bytes()
     chance = random.Random(5)  # noqa: S311
-    refusals = []
+    messages = []
     for _ in range(40):
         content = bytearray(whole)
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
         saved.write_bytes(content)
         try:
             network, scaling = load_network(saved)
-        except BadInput as problem:
-            refusals.append(str(problem))
+        except UserError as problem:
+            messages.append(str(problem))
         else:
             assert scaling == SCALING
             np.testing.assert_array_equal(network(IMAGES), trained(IMAGES))
-    assert len(refusals) > 13
-    told = re.compile(f"{saved} (is not a network|has changed since) .*")
-    assert all(map(told.fullmatch, refusals))
+    assert len(messages) > 13
+    expected = re.compile(f"{saved} (is not a network|has changed since) .*")
+    assert all(map(expected.fullmatch, messages))
     for size in range(0, len(whole), len(whole) // 20):
         saved.write_bytes(whole[:size])
-        with pytest.raises(BadInput, match="is not a network that this project saved"):
+        with pytest.raises(UserError, match="is not a network saved by this project"):
             load_network(saved)
     saved.unlink()
-    with pytest.raises(BadInput, match=f"{saved} is missing; dvc repro makes it"):
+    with pytest.raises(UserError, match=f"{saved} is missing; dvc repro makes it"):
         load_network(saved)
 
 
-def poison(file: h5py.File) -> None:
-    def spoil(name: str, item: Any) -> None:
+def set_a_weight_to_nan(file: h5py.File) -> None:
+    def edit(name: str, item: Any) -> None:
         if name.endswith("kernel") and name.startswith("model_weights"):
             item[0, 0] = np.nan
 
-    file.visititems(spoil)
+    file.visititems(edit)
 
 
-def rewrite(old: str, new: str) -> Callable[[h5py.File], None]:
+def replace_in_config(old: str, new: str) -> Callable[[h5py.File], None]:
     def edit(file: h5py.File) -> None:
         text = file.attrs["model_config"]
         assert old in text
@@ -102,31 +103,34 @@ def rewrite(old: str, new: str) -> Callable[[h5py.File], None]:
     return edit
 
 
-def divide_by(divisor: float) -> Callable[[h5py.File], None]:
+def set_divisor(divisor: float) -> Callable[[h5py.File], None]:
     return lambda file: file.attrs.modify("pixel_divisor", divisor)
 
 
 EDITS: list[tuple[Callable[[h5py.File], None], str]] = [
-    (poison, r"has weights that are no finite numbers: .*kernel"),
-    (divide_by(0.0), r"scales pixels by .*; the divisor must be greater than 0"),
-    (divide_by(np.nan), r"scales pixels by .*; the divisor must be greater than 0"),
-    (rewrite("softmax", "linear"), r"ends in the layer dense\w*, which gives no probabilities; .*"),
-    (rewrite('"units": 4', '"units": 1099511627776'), r"is not a network that .*"),
-    (rewrite('"units": 4', '"units": 10000000'), r"is not a network that .*"),
+    (set_a_weight_to_nan, r"has weights that are not finite numbers: .*kernel"),
+    (set_divisor(0.0), r"scales pixels by .*; expected a divisor greater than 0"),
+    (set_divisor(np.nan), r"scales pixels by .*; expected a divisor greater than 0"),
+    (
+        replace_in_config("softmax", "linear"),
+        r"ends in the layer dense\w*, which gives no probabilities; .*",
+    ),
+    (replace_in_config('"units": 4', '"units": 1099511627776'), r"is not a network saved by .*"),
+    (replace_in_config('"units": 4', '"units": 10000000'), r"is not a network saved by .*"),
 ]
 
 
 @pytest.mark.parametrize(("edit", "problem"), EDITS)
-def test_an_edited_network_is_told_in_a_line(
+def test_an_edited_model_file_is_refused(
     saved: Path, edit: Callable[[h5py.File], None], problem: str
 ) -> None:
     with h5py.File(saved, "r+") as file:
         edit(file)
-    with pytest.raises(BadInput, match=f"{saved} has changed since it was saved; .*"):
+    with pytest.raises(UserError, match=f"{saved} has changed since it was saved; .*"):
         load_network(saved)
-    with h5py.File(saved, "r+") as file:  # one who knows how
-        file.attrs[SUM] = sum_of(file)
-    with pytest.raises(BadInput) as raised:
+    with h5py.File(saved, "r+") as file:  # the checks also hold with a correct checksum
+        file.attrs[CHECKSUM] = checksum(file)
+    with pytest.raises(UserError) as raised:
         load_network(saved)
     assert re.fullmatch(f"{saved} {problem}", str(raised.value))
 
@@ -157,8 +161,7 @@ def sequential(*middle: Any, shape: tuple[int, ...] = (28, 28), last: Any = None
     [
         (
             two_inputs,
-            r"The network has the inputs images .*, more .*; it must have one of shape "
-            r"\(None, 28, 28\)",
+            r"The network has the inputs images .*, more .*; expected one of shape \(None, 28.*",
         ),
         (
             lambda: sequential(shape=(28, 28, 1)),
@@ -166,12 +169,12 @@ def sequential(*middle: Any, shape: tuple[int, ...] = (28, 28), last: Any = None
         ),
         (
             lambda: sequential(last=layers.Dense(9, activation="softmax")),
-            r"The network has the outputs .* \(None, 9\); it must have one of shape \(None, 10\)",
+            r"The network has the outputs .* \(None, 9\); expected one of shape \(None, 10\)",
         ),
-        (Subclass, "The network is a Subclass; it must be Sequential or functional"),
+        (Subclass, "The network is a Subclass; expected Sequential or functional"),
         (
             lambda: sequential(last=layers.Dense(10, name="end")),
-            "The network ends in the layer end, which gives no probabilities; it must have .*",
+            "The network ends in the layer end, which gives no probabilities; expected .*",
         ),
         (
             lambda: sequential(Unregistered(name="odd")),
@@ -184,24 +187,24 @@ def sequential(*middle: Any, shape: tuple[int, ...] = (28, 28), last: Any = None
         ),
     ],
 )
-def test_a_network_that_reads_no_digits_or_cannot_be_loaded_again_is_refused(
+def test_a_network_that_does_not_classify_digits_or_cannot_be_saved_is_refused(
     architecture: Callable[[], Any], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network_module, "architecture", lambda _: architecture())
-    with pytest.raises(BadInput) as raised:
+    monkeypatch.setattr(build_module, "architecture", lambda _: architecture())
+    with pytest.raises(UserError) as raised:
         build_network([4], seed=1)
     assert re.fullmatch(problem, str(raised.value))
 
 
-def test_layers_are_seeded_whoever_writes_the_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_without_a_seed_get_one_from_train_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        network_module, "architecture", lambda _: sequential(layers.Dense(4), layers.Dropout(0.5))
+        build_module, "architecture", lambda _: sequential(layers.Dense(4), layers.Dropout(0.5))
     )
     first, again, other = (
         [variable.numpy() for variable in build_network([], seed).variables] for seed in (1, 1, 2)
     )
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert len(first) == 5  # two kernels, two biases, and the state of Dropout
+    assert len(first) == 5  # two kernels, two biases, and the seed state of Dropout
     assert sum(not np.array_equal(a, b) for a, b in zip(first, other, strict=True)) == 3
 
 
@@ -209,13 +212,13 @@ def test_the_tutorials_network_has_567434_parameters() -> None:
     assert build_network([512, 256, 128], seed=0).count_params() == 567_434
 
 
-def test_probabilities_are_those_of_keras_for_any_number_of_images() -> None:
-    images = np.random.default_rng(1).random((2 * BATCH + 7, 28, 28), dtype=np.float32)
+def test_predictions_are_those_of_keras_for_any_number_of_images() -> None:
+    images = np.random.default_rng(1).random((2 * BATCH_SIZE + 7, 28, 28), dtype=np.float32)
     network = sequential(layers.Flatten(), layers.Dense(512, "relu"), layers.Dropout(0.5))
     predict = predictor(network)
     whole = predict(images)
     assert whole.shape == (len(images), 10)
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole, network.predict(images, verbose=0), rtol=1e-4)
-    for n in (1, 7, BATCH, BATCH + 1):
+    for n in (1, 7, BATCH_SIZE, BATCH_SIZE + 1):
         np.testing.assert_array_equal(predict(images[-n:]), whole[-n:])

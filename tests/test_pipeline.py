@@ -1,4 +1,4 @@
-"""The pipeline by the real `dvc` and stages, each change of docs/develop.md, and the model card."""
+"""Runs of the pipeline with DVC, the examples of docs/develop.md, and the model card."""
 
 import gzip
 import hashlib
@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments.recipes import ingredients, locked_recipe, recipe
+from experiments.study.trial import read_inputs
 from stages import card
 from tests.project import MODEL, ROOT, SCORES, STAGES, STAND_IN, Project
 
@@ -22,9 +22,9 @@ MIRROR = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
 
 
 @pytest.mark.slow
-def test_a_clean_copy_runs_to_its_metrics_and_then_has_nothing_to_do(real_project: Project) -> None:
+def test_a_second_run_has_nothing_to_do(real_project: Project) -> None:
     result = json.loads(real_project.read(SCORES))
-    assert 5 < result["baseline_error"] < 60  # a tiny network, but no guesswork
+    assert 5 < result["baseline_error"] < 60  # a tiny network; guessing would give 90
     assert result["baseline_error_low"] < result["baseline_error"] < result["baseline_error_high"]
     predictions = pd.read_csv(real_project.folder / "plots/predictions.csv")
     assert len(predictions) == 1_000
@@ -38,15 +38,15 @@ def test_a_clean_copy_runs_to_its_metrics_and_then_has_nothing_to_do(real_projec
     assert real_project.git("status", "--porcelain") == ""
 
 
-def form(value: Any) -> Any:
+def structure(value: Any) -> Any:
     """The keys of a JSON document and the types of its values."""
     if isinstance(value, dict):
-        return {key: form(each) for key, each in value.items()}
-    return [form(value[0])] if isinstance(value, list) else type(value)
+        return {key: structure(each) for key, each in value.items()}
+    return [structure(value[0])] if isinstance(value, list) else type(value)
 
 
 @pytest.mark.slow
-def test_the_stand_ins_write_what_the_real_stages_write(
+def test_the_stand_ins_write_the_same_files_as_the_real_stages(
     reproduced: Project, really_reproduced: Project
 ) -> None:
     for path in STAND_IN.glob("*.py"):
@@ -63,14 +63,15 @@ def test_the_stand_ins_write_what_the_real_stages_write(
     assert set(ours) == set(theirs)
     for name, path in ours.items():
         if name.endswith(".json"):
-            assert form(json.loads(path.read_text())) == form(json.loads(theirs[name].read_text()))
+            our_json, their_json = (json.loads(each.read_text()) for each in (path, theirs[name]))
+            assert structure(our_json) == structure(their_json)
         if name.endswith(".csv"):
             assert pd.read_csv(path).dtypes.equals(pd.read_csv(theirs[name]).dtypes)
 
 
 @pytest.mark.slow
-def test_a_parameter_reruns_its_stages_and_back_again_none(project: Project) -> None:
-    """That each parameter is one of its stage's, tests/test_declarations.py shows."""
+def test_a_changed_parameter_reruns_its_stages_and_its_old_value_none(project: Project) -> None:
+    """test_declarations.py checks that dvc.yaml has the parameters of each stage."""
     parameters, lock = project.read("params.yaml"), project.read("dvc.lock")
     project.set({"evaluate": {"worst": 9}})
     assert project.repro() == (["evaluate"], [])
@@ -84,9 +85,9 @@ def test_a_parameter_reruns_its_stages_and_back_again_none(project: Project) -> 
     assert project.git("status", "--porcelain") == ""
 
 
-@pytest.mark.skipif(not MIRROR.exists(), reason="needs MNIST: set MNIST_MIRROR to a folder")
+@pytest.mark.skipif(not MIRROR.exists(), reason="needs MNIST in the directory MNIST_MIRROR")
 @pytest.mark.long
-def test_another_data_set_reruns_everything_and_back_again_nothing(real_project: Project) -> None:
+def test_another_data_set_reruns_all_stages_and_the_old_one_none(real_project: Project) -> None:
     real_project.set({"download": {"dataset": "mnist"}, "train": {"batch_size": 500, "epochs": 1}})
     output = real_project.run("dvc", "repro", environment={"MNIST_MIRROR": str(MIRROR.resolve())})
     assert output.count("Running stage") == 5
@@ -97,7 +98,7 @@ def test_another_data_set_reruns_everything_and_back_again_nothing(real_project:
 
 
 def change(project: Project, example: str) -> None:
-    """Applies an example of docs/develop.md: a diff, and what to change in params.yaml."""
+    """Applies an example of docs/develop.md: its diff, and its changes of params.yaml."""
     page = (ROOT / "docs/develop.md").read_text()
     section = page.split(f"<!-- {example} -->")[1].split("\n### ")[0]
     blocks = dict(re.findall(r"```(diff|yaml)\n(.*?)```", section, re.DOTALL))
@@ -109,7 +110,7 @@ def change(project: Project, example: str) -> None:
 
 
 def config(project: Project, name: str) -> Any:
-    """What the model's file says of the model or of its training."""
+    """A configuration in the model file: model_config or training_config."""
     import h5py
 
     with h5py.File(project.folder / MODEL) as file:
@@ -117,19 +118,17 @@ def config(project: Project, name: str) -> Any:
 
 
 @pytest.mark.slow
-def test_a_metric_the_optimizer_a_parameter_and_a_stage_are_changed(
-    real_project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They apply on top of each other, and one run of the pipeline shows all of them."""
+def test_examples_metric_optimizer_parameter_and_stage(real_project: Project) -> None:
+    """One run of the pipeline with all of them."""
     for example in ("metric", "optimizer", "parameter", "stage"):
         change(real_project, example)
-    real_project.run("python", "-m", "tools.parameters")
+    real_project.run("python", "-m", "experiments.check_params")
     assert "Running stage 'weights'" in real_project.dvc("repro")
 
     (row,) = (
         line for line in real_project.dvc("metrics", "diff", "--md").splitlines() if "top_2" in line
     )
-    assert re.search(r"outside_top_2 +\| - +\| \d", row)
+    assert re.search(r"top_2_error +\| - +\| \d", row)
     optimizer = config(real_project, "training_config")["optimizer_config"]
     assert optimizer["class_name"] == "SGD"
     assert optimizer["config"]["clipnorm"] == 1.0
@@ -137,17 +136,21 @@ def test_a_metric_the_optimizer_a_parameter_and_a_stage_are_changed(
     difference = json.loads(real_project.dvc("params", "diff", "--json"))["params.yaml"]
     assert difference["normalize.samples"]["new"] == 100
     assert (real_project.folder / "plots/weights.png").read_bytes()[:4] == b"\x89PNG"
-    # dvc.yaml still says what the code does, and a study knows the new stage, too.
+    # The declarations in dvc.yaml are still correct.
     declarations = ("--numprocesses=0", "-k", "not tensorflow", "tests/test_declarations.py")
     real_project.run("python", "-m", "pytest", *declarations)
-    monkeypatch.chdir(real_project.folder)
-    assert recipe({}, ingredients()) == locked_recipe(real_project.read("dvc.lock"))
+    # The trials of a study depend on the new stage.
+    real_project.commit("Examples")
+    inputs = read_inputs(real_project.folder)
+    assert "weights" in inputs.stages
+    assert any(line.endswith("\tstages/weights.py") for line in inputs.files)
 
 
 ENTRY = """
 DATASETS["corners"] = DataSet(
     400,
     tuple("abcdefghij"),
+    "Its images are rectangles.",
     {{name: PinnedFile(*of) for name, of in {files}.items()}},
     ({mirror!r},),
 )
@@ -155,7 +158,7 @@ DATASETS["corners"] = DataSet(
 
 
 @pytest.mark.slow
-def test_a_layer_and_a_data_set_are_changed(real_project: Project, tmp_path: Path) -> None:
+def test_examples_layer_and_data_set(real_project: Project, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     files = {}
     for split, images in (("train", 400), ("test", 100)):
@@ -172,15 +175,15 @@ def test_a_layer_and_a_data_set_are_changed(real_project: Project, tmp_path: Pat
     with (real_project.folder / "stages/data/datasets.py").open("a") as code:
         code.write(ENTRY.format(files=files, mirror=str(tmp_path)))
 
-    check = ("python", "-m", "tools.parameters")
+    check = ("python", "-m", "experiments.check_params")
     real_project.set({"download": {"dataset": "square"}})
     assert real_project.run(*check, fails=True) == (
         "params.yaml: download.dataset is square; "
-        "it must be one of mnist, mnist-5k, fashion-mnist, corners\n"
+        "expected one of mnist, mnist-5k, fashion-mnist, corners\n"
     )
     real_project.set({"download": {"dataset": "corners"}, "train": {"batch_size": 401}})
     assert real_project.run(*check, fails=True) == (
-        "params.yaml: train.batch_size is 401; it must be a whole number from 1 to 400\n"
+        "params.yaml: train.batch_size is 401; expected an integer from 1 to 400\n"
     )
     real_project.set({"train": {"batch_size": 10, "epochs": 5}})
     change(real_project, "layer")
@@ -194,10 +197,10 @@ def test_a_layer_and_a_data_set_are_changed(real_project: Project, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_model_is_used_elsewhere(real_project: Project) -> None:
-    passage = (ROOT / "docs/reading-pictures.md").read_text().partition("## The model elsewhere")[2]
-    code = "\n".join(re.findall(r"```python\n(.*?)```", passage, re.DOTALL))
-    code = code.replace("(512, 256, 128)", "(8,)")  # of the project at hand
+def test_the_code_in_the_docs_exports_the_model(real_project: Project) -> None:
+    page = (ROOT / "docs/model.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    code = code.replace("(512, 256, 128)", "(8,)")  # the network of this project
     code += """
 x = np.load("data/normalized/x_test.npy")
 expected = network.predict(x, verbose=0)
@@ -221,18 +224,18 @@ def test_the_model_card_has_a_row_for_each_class() -> None:
         "baseline_error_high": 75.0,
         "expected_calibration_error": 0.0123,
     }
-    text = card.page(parameters, scores, Counter(zip("00011122", "02010021", strict=True)))
+    text = card.markdown(parameters, scores, Counter(zip("00011122", "02010021", strict=True)))
     assert "On 8 test images: error 42.86%, 90% interval 15.80–75.00.\n" in text
-    assert "off by 1.23 points" in text
+    assert "The expected calibration error is 1.23%." in text
     assert "made with `train.seed` 7." in text
     assert (
         "| 0 | 3 | 1 | 33.33% | 2 |\n| 1 | 3 | 2 | 66.67% | 0 |\n| 2 | 2 | 1 | 50.00% | 1 |" in text
     )
-    without_mistakes = card.page(parameters, scores, Counter([("0", "0")]))
+    without_mistakes = card.markdown(parameters, scores, Counter([("0", "0")]))
     assert "| 0 | 1 | 0 | 0.00% | – |" in without_mistakes
 
 
-def test_the_model_card_in_git_is_that_of_the_results_in_git() -> None:
+def test_the_committed_model_card_is_that_of_the_committed_results() -> None:
     stage = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["card"]
     locked = {each["path"]: each["md5"] for kind in ("deps", "outs") for each in stage[kind]}
     for path in (card.SCORES, card.PREDICTIONS, card.CARD):

@@ -1,4 +1,4 @@
-"""The command that reads the digit in a picture."""
+"""The command that predicts the digits in pictures."""
 
 import json
 import os
@@ -7,17 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app import answers
-from app.digits import Digit
+from app.array_types import Float32
+from app.messages import CONFIDENCE_THRESHOLD, picture_prediction, text_line
 from app.predict import main
-from stages.edges.bad_input import BadInput
-from tests.drawings import ARRAYS, on_paper
+from app.segmentation import Digit
+from stages.common.errors import UserError
+from tests.drawings import ARRAYS, draw_row
 from tests.project import MODEL, ROOT, Project
 
 LABELS = [str(label) for label in ARRAYS["y_test"][:10]]
@@ -25,157 +25,197 @@ LABELS = [str(label) for label in ARRAYS["y_test"][:10]]
 
 @pytest.fixture
 def model(trained_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # TensorFlow may have computed in this process; then it takes no other number of threads.
-    monkeypatch.setattr("stages.training.repeatable.set_threads", lambda: None)
+    # TensorFlow cannot change its number of threads if this process has used it before.
+    monkeypatch.setattr("stages.training.tensorflow_setup.set_threads", lambda: None)
     return trained_model
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Ten pictures of a digit each, 0.png to 9.png, whose digits are LABELS."""
+    """Ten pictures of one digit each, 0.png to 9.png. The digits are LABELS."""
     folder = tmp_path_factory.mktemp("pictures")
-    files = [folder / f"{place}.png" for place in range(10)]
+    files = [folder / f"{index}.png" for index in range(10)]
     for file, image in zip(files, ARRAYS["x_test"][:10], strict=True):
-        on_paper(image).convert("RGB").save(file)
+        draw_row(image).convert("RGB").save(file)
     return files
 
 
-def predict(*arguments: str | Path) -> int:
-    """Calls the command's main() in this process, which spares the start of TensorFlow."""
+def predict(*arguments: str | Path) -> None:
+    """Calls main() in this process: starting TensorFlow for each test would take seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["predict", *map(str, arguments)])
-        return main()
+        main()
 
 
-def test_each_picture_gets_an_answer_or_an_error(
+def predict_with_errors(*arguments: str | Path) -> None:
+    """The same for pictures of which at least one cannot be read."""
+    with pytest.raises(SystemExit) as end:
+        predict(*arguments)
+    assert end.value.code == 1
+
+
+def test_each_picture_gets_a_prediction_or_an_error(
     pictures: list[Path], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("L", (50, 50), 255).save(tmp_path / "empty.png")
     (tmp_path / "text.png").write_text("no picture")
     os.mkfifo(tmp_path / "pipe.png")
-    bad = {
-        tmp_path / "empty.png": "no ink",
+    messages = {
+        tmp_path / "empty.png": "no digit stands out",
         tmp_path / "text.png": "not a picture",
         tmp_path / "pipe.png": "a pipe or a device",
         tmp_path / "missing.png": "No such file",
     }
-    files = [*list(bad)[:2], *pictures, *list(bad)[2:]]
-    shown = tmp_path / "shown.png"
-    assert predict(*files, "--json", "--show", shown, "--model", model) == 1
+    unreadable = list(messages)
+    files = [*unreadable[:2], *pictures, *unreadable[2:]]
+    seen = tmp_path / "seen.png"
+    predict_with_errors(*files, "--json", "--show", seen, "--model", model)
 
-    assert Image.open(shown).format == "PNG"
-    said = json.loads(capsys.readouterr().out)
-    assert [answer["file"] for answer in said] == [str(file) for file in files]
-    errors = [answer for answer in said if "error" in answer]
-    for answer, (file, message) in zip(errors, bad.items(), strict=True):
-        assert set(answer) == {"file", "error"}
-        assert answer["file"] == str(file)
-        assert message in answer["error"]
-    read = [answer for answer in said if "error" not in answer]
-    assert sum(a["number"] == label for a, label in zip(read, LABELS, strict=True)) >= 8
-    for answer in read:
-        assert set(answer) == {"file", "number", "sure", "digits"}
-        (digit,) = answer["digits"]
+    assert Image.open(seen).format == "PNG"
+    documents = json.loads(capsys.readouterr().out)
+    assert [document["file"] for document in documents] == [str(file) for file in files]
+    errors = [document for document in documents if "error" in document]
+    for error, (file, message) in zip(errors, messages.items(), strict=True):
+        assert set(error) == {"file", "error"}
+        assert error["file"] == str(file)
+        assert message in error["error"]
+    predictions = [document for document in documents if "error" not in document]
+    numbers = [prediction["number"] for prediction in predictions]
+    assert np.count_nonzero(np.array(numbers) == LABELS) >= 8
+    for prediction in predictions:
+        assert set(prediction) == {"file", "number", "sure", "digits"}
+        (digit,) = prediction["digits"]
         assert set(digit) == {"digit", "probability", "sure", "probabilities", "box"}
         assert len(digit["probabilities"]) == 10
         assert sum(digit["probabilities"]) == pytest.approx(1, abs=1e-4)
 
-    # Without --json there is a line for each, and errors are on the standard error.
-    assert predict(*files, "--model", model) == 1
+    # Without --json each prediction is a line on stdout, and each error a line on stderr.
+    predict_with_errors(*files, "--model", model)
     out, err = capsys.readouterr()
-    assert out.splitlines() == [f"{answer['file']}: {answers.line(answer)}" for answer in read]
-    assert err.splitlines() == [f"{answer['file']}: {answer['error']}" for answer in errors]
+    assert out.splitlines() == [f"{each['file']}: {text_line(each)}" for each in predictions]
+    assert err.splitlines() == [f"{each['file']}: {each['error']}" for each in errors]
 
 
-def test_a_row_of_digits_is_a_number(
+def test_a_row_of_digits_is_predicted_as_a_number(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row, shown = tmp_path / "row.png", tmp_path / "shown.png"
-    on_paper(*ARRAYS["x_test"][:3]).save(row)
-    assert predict(row, "--json", "--show", shown, "--model", model) == 0
+    row, seen = tmp_path / "row.png", tmp_path / "seen.png"
+    draw_row(*ARRAYS["x_test"][:3]).save(row)
+    predict(row, "--json", "--show", seen, "--model", model)
 
-    (answer,) = json.loads(capsys.readouterr().out)
-    assert len(answer["number"]) == 3
-    assert answer["number"] == "".join(str(digit["digit"]) for digit in answer["digits"])
-    lefts, tops, rights, bottoms = np.array([digit["box"] for digit in answer["digits"]]).T
-    assert lefts[0] > 0
-    assert (lefts[1:] > rights[:-1]).all()
-    assert rights[-1] < 1
-    assert ((tops > 0.1) & (bottoms < 0.9)).all()
-    drawn = np.asarray(Image.open(shown).convert("RGB")).astype(int)
-    assert np.any(drawn[..., 2] - drawn[..., 0] > 100)  # blue
-    # An earlier picture of its own is replaced.
-    shown_first = shown.read_bytes()
-    assert predict(row, row, "--show", shown, "--model", model) == 0
-    assert shown.read_bytes() != shown_first
+    (prediction,) = json.loads(capsys.readouterr().out)
+    digits = prediction["digits"]
+    assert len(digits) == 3
+    assert prediction["number"] == "".join(str(digit["digit"]) for digit in digits)
+    left, top, right, bottom = np.array([digit["box"] for digit in digits]).T
+    assert left[0] > 0
+    assert (left[1:] > right[:-1]).all()
+    assert right[-1] < 1
+    assert ((top > 0.1) & (bottom < 0.9)).all()
+    red, _, blue = np.asarray(Image.open(seen).convert("RGB")).astype(int).T
+    assert np.any(blue - red > 100)  # the boxes are blue
+    # An earlier picture of --show is replaced.
+    before = seen.read_bytes()
+    predict(row, row, "--show", seen, "--model", model)
+    assert seen.read_bytes() != before
 
 
-def test_show_writes_over_nothing_else(pictures: list[Path], tmp_path: Path) -> None:
+def test_show_replaces_no_other_file(pictures: list[Path], tmp_path: Path) -> None:
     photo, model = tmp_path / "photo.png", tmp_path / "model.h5"
     shutil.copy(pictures[0], photo)
     model.write_text("a model")
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("notes")
     shutil.copy(pictures[1], tmp_path / "other.png")
     (tmp_path / "link.png").symlink_to(photo)
-    for shown in list(tmp_path.iterdir()):
-        before = shown.read_bytes()
-        with pytest.raises(BadInput, match=rf"^--show {shown} [^\n]+$"):
-            predict(photo, "--model", model, "--show", shown)
-        assert shown.read_bytes() == before
+    for path in list(tmp_path.iterdir()):
+        before = path.read_bytes()
+        with pytest.raises(UserError, match=rf"^--show {path} [^\n]+$"):
+            predict(photo, "--model", model, "--show", path)
+        assert path.read_bytes() == before
 
 
-def test_a_missing_model_names_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no\.h5 is missing; dvc repro makes it$"):
+def test_a_missing_model_is_reported_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no\.h5 is missing; dvc repro makes it$"):
         predict("any.png", "--model", tmp_path / "no.h5")
 
 
-def test_a_name_reaches_no_terminal_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_file_names_are_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("\x1b[2J.png", "two\nlines.png", "\u202egnp.png"):
         (tmp_path / name).write_text("no picture")
-    predict(*tmp_path.iterdir(), "--model", ROOT / "Makefile")  # no model: it is not loaded
+    # Any existing file is enough as a model: without a readable picture it is not loaded.
+    predict_with_errors(*tmp_path.iterdir(), "--model", ROOT / "Makefile")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all(line.isprintable() and "not a picture" in line for line in lines)
 
 
-def test_from_another_folder_the_model_is_the_projects(
+def test_the_default_model_is_found_from_another_directory(
     pictures: list[Path], trained_model: Path, tmp_path: Path
 ) -> None:
-    """The command in a process of its own, as it is installed with its default model."""
-    for room in ("app", "stages"):
-        (tmp_path / room).symlink_to(ROOT / room)
+    for package in ("app", "stages"):
+        (tmp_path / package).symlink_to(ROOT / package)
     (tmp_path / MODEL).parent.mkdir()
     shutil.copy(trained_model, tmp_path / MODEL)
     command = (sys.executable, "-m", "app.predict", "0.png", "missing.png")
-    here = {"PYTHONPATH": str(tmp_path)}
-    said = Project(pictures[0].parent).run(*command, fails=True, environment=here)
-    assert re.search(r"^0\.png: \d", said, re.MULTILINE)
-    assert re.search(r"^missing\.png: No such file", said, re.MULTILINE)
+    environment = {"PYTHONPATH": str(tmp_path)}
+    output = Project(pictures[0].parent).run(*command, fails=True, environment=environment)
+    assert re.search(r"^0\.png: \d", output, re.MULTILINE)
+    assert re.search(r"^missing\.png: No such file", output, re.MULTILINE)
 
 
-def certain(digit: int, probability: float, then: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    shares = np.zeros(10, dtype=np.float32)
-    shares[[digit, then]] = probability, 1 - probability
-    return shares
+def probabilities_of(first: int, probability: float, second: int) -> Float32:
+    """Probabilities of 0 to 9, all but two of which are 0."""
+    probabilities = np.zeros(10, dtype=np.float32)
+    probabilities[[first, second]] = probability, 1 - probability
+    return probabilities
 
 
-def test_two_candidates_where_it_is_not_sure() -> None:
+def test_an_uncertain_digit_is_shown_with_two_candidates() -> None:
     digit = Digit((10, 20, 30, 60), np.zeros((28, 28), dtype=np.uint8))
-    sure, unsure = certain(3, 0.9999, 5), certain(4, 0.625, 9)
-    doubt = "4 (62.5%) or 9 (37.5%)"
-    for shares, number, line in [
+    sure, unsure = probabilities_of(3, 0.9999, 5), probabilities_of(4, 0.625, 9)
+    candidates = "4 (62.5%) or 9 (37.5%)"
+    for probabilities, number, line in [
         ([sure], "3", "3, 100.0%"),
-        ([unsure], "4", f"{doubt}, not sure"),
+        ([unsure], "4", f"{candidates}, not sure"),
         ([sure, sure], "33", "33, 100.0% or more each"),
-        ([sure, unsure, sure], "343", f"343, 62.5% or more each, not sure: digit 2 is {doubt}"),
+        (
+            [sure, unsure, sure],
+            "343",
+            f"343, 62.5% or more each, not sure: digit 2 is {candidates}",
+        ),
     ]:
-        answer = answers.answer([digit] * len(shares), (80, 40), shares)
-        assert answer["number"] == number
-        assert [each["sure"] for each in answer["digits"]] == [each is sure for each in shares]
-        assert answer["sure"] == all(each is sure for each in shares)
-        assert answer["digits"][0]["probability"] == pytest.approx(shares[0].max(), abs=1e-6)
-        assert answer["digits"][0]["box"] == [0.25, 0.25, 0.75, 0.75]
-        assert answers.line(answer) == line
+        prediction = picture_prediction([digit] * len(probabilities), (80, 40), probabilities)
+        assert prediction["number"] == number
+        digits = prediction["digits"]
+        assert [each["sure"] for each in digits] == [each is sure for each in probabilities]
+        assert prediction["sure"] == all(each["sure"] for each in digits)
+        assert digits[0]["probability"] == pytest.approx(probabilities[0].max(), abs=1e-6)
+        assert digits[0]["box"] == [0.25, 0.25, 0.75, 0.75]
+        assert text_line(prediction) == line
+
+
+def test_a_digit_is_sure_from_the_confidence_threshold_on() -> None:
+    digit = Digit((10, 20, 30, 60), np.zeros((28, 28), dtype=np.uint8))
+    for probability, sure in [(CONFIDENCE_THRESHOLD, True), (CONFIDENCE_THRESHOLD - 0.01, False)]:
+        probabilities = probabilities_of(4, probability, 9)
+        assert picture_prediction([digit], (80, 40), [probabilities])["sure"] == sure
+
+
+MEASURE_MEMORY = r"""
+import re, sys
+from pathlib import Path
+from app.predict import main
+
+for files in (["blank.png"] * 2, ["blank.png"] * 20, ["large.ppm"]):
+    sys.argv[1:] = [*files, "--model", "."]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 1
+    print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
 
 
 def test_memory_does_not_grow_with_pictures_and_stays_below_700_mb(tmp_path: Path) -> None:
@@ -183,25 +223,16 @@ def test_memory_does_not_grow_with_pictures_and_stays_below_700_mb(tmp_path: Pat
     with (tmp_path / "large.ppm").open("wb") as file:  # 100 megapixels, all black
         file.write(b"P6 10000 10000 255\n")
         file.truncate(file.tell() + 300_000_000)
-    # Not getrusage: what it says of a process begins with the memory of the one that started it.
-    code = (
-        "import re, sys\n"
-        "from pathlib import Path\n"
-        "from app.predict import main\n"
-        "for files in (['blank.png'] * 2, ['blank.png'] * 20, ['large.ppm']):\n"
-        "    sys.argv[1:] = [*files, '--model', '.']\n"
-        "    assert main() == 1\n"
-        "    print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
-    )
+    # A process of its own. VmHWM is its peak memory; getrusage() would count its parent's, too.
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", MEASURE_MEMORY],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stderr.count("no ink") == 23
+    assert done.stderr.count("no digit stands out") == 23
     few, many, large = (int(kilobytes) * 1_024 for kilobytes in done.stdout.split())
-    assert many - few < 20_000_000  # 18 pictures of two megabytes each
+    assert many - few < 20_000_000  # 18 pictures of 2 MB each
     assert large < 700_000_000

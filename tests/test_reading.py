@@ -1,4 +1,4 @@
-"""How a picture becomes digits like MNIST's: its file is decoded, ink found, digits cut out."""
+"""From a picture file to digits like MNIST's: decoding, foreground and segmentation."""
 
 import io
 import itertools
@@ -12,111 +12,117 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from app.digits import digits, one_digit
-from app.grey import WORKING_SIDE, on_paper, read_grey
-from app.ink import paper
-from app.mnist_form import boxed, centred
-from stages.edges.bad_input import BadInput
-from tests import drawings
-from tests.drawings import ARRAYS, encoded
+from app.array_types import UInt8
+from app.background import estimate_background
+from app.grayscale import MAX_SIDE_PX, composite, read_grayscale
+from app.mnist_format import bounding_box, center_by_mass, fit_to_box
+from app.segmentation import find_digits, is_one_digit
+from stages.common.errors import UserError
+from tests.drawings import ARRAYS, draw_row, encode
+from tests.project import ROOT
 
-UInt8 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 IMAGES = ARRAYS["x_test"][:8]
 
 
-def likeness(a: UInt8, b: UInt8) -> float:
-    """The correlation of two images' pixels, 1 for the same; a pixel's shift costs nothing."""
-    shifted = (np.roll(b, by, (0, 1)) for by in itertools.product((-1, 0, 1), repeat=2))
-    return max(float(np.corrcoef(a.ravel(), each.ravel())[0, 1]) for each in shifted)
+def correlation(image: UInt8, expected: UInt8) -> float:
+    """Correlation of the pixels of two images: 1 if they are equal, or shifted by a pixel."""
+    shifts = itertools.product((-1, 0, 1), repeat=2)
+    shifted = [np.roll(expected, shift, axis=(0, 1)).ravel() for shift in shifts]
+    return max(float(np.corrcoef(image.ravel(), each)[0, 1]) for each in shifted)
 
 
-def found(picture: Image.Image | UInt8) -> list[UInt8]:
-    return [digit.image for digit in digits(np.asarray(picture))]
+def digit_images(picture: Image.Image | UInt8) -> list[UInt8]:
+    """The images of all digits in a picture, uint8 of shape (28, 28) each."""
+    return [digit.image for digit in find_digits(np.asarray(picture))]
 
 
-def mnist_image(picture: Image.Image | UInt8) -> UInt8:
+def digit_image(picture: Image.Image | UInt8) -> UInt8:
     """The image of the only digit in a picture."""
-    (image,) = found(picture)
+    (image,) = digit_images(picture)
     return image
 
 
-def all_alike(images: list[UInt8], expected: list[UInt8], least: float = 0.85) -> bool:
+def has_digits(picture: Image.Image, expected: list[UInt8], min_correlation: float = 0.85) -> bool:
+    images = digit_images(picture)
     return len(images) == len(expected) and all(
-        likeness(*pair) > least for pair in zip(images, expected, strict=True)
+        correlation(*pair) > min_correlation for pair in zip(images, expected, strict=True)
     )
 
 
 # ── Picture files ──
 
 
-def one(mode: str, paper: Any, ink: Any) -> Image.Image:
-    """A picture of a one with a foot, which stands out from it upside down too."""
-    image = Image.new(mode, (90, 120), paper)
+def draw_one(mode: str, background: Any, foreground: Any) -> Image.Image:
+    """Draws a 1 with a foot: its image differs from the same one upside down or mirrored."""
+    image = Image.new(mode, (90, 120), background)
     draw = ImageDraw.Draw(image)
-    draw.rectangle((42, 20, 49, 100), fill=ink)
-    draw.rectangle((25, 93, 66, 100), fill=ink)
+    draw.rectangle((42, 20, 49, 100), fill=foreground)
+    draw.rectangle((25, 93, 66, 100), fill=foreground)
     return image
 
 
-ON_WHITE = one("RGB", "white", "black")
-EXPECTED = mnist_image(one("L", 255, 0))
+BLACK_ON_WHITE = draw_one("RGB", "white", "black")
+EXPECTED = digit_image(draw_one("L", 255, 0))
 
 
-def turned(orientation: int, turn: Image.Transpose) -> bytes:
+def with_orientation(orientation: int, transposition: Image.Transpose) -> bytes:
+    """Encodes a transposed picture, and the EXIF orientation that a viewer corrects it by."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encoded(ON_WHITE.transpose(turn), "JPEG", exif=exif)
+    return encode(BLACK_ON_WHITE.transpose(transposition), "JPEG", exif=exif)
 
 
 FILES = {
-    "colour": encoded(one("RGB", "ivory", "navy"), "PNG"),
-    "light on dark": encoded(one("RGB", "darkgreen", "white"), "JPEG"),
-    "1 bit": encoded(one("1", 1, 0), "PNG"),
-    "16 bits": encoded(one("I;16", 60_000, 2_000), "PNG"),
-    "16 bits, dark": encoded(one("I;16", 2_000, 1_000), "TIFF"),
-    "float": encoded(one("F", 1.0, 0.25), "TIFF"),
-    "palette": encoded(one("RGB", "white", "red").quantize(4), "GIF"),
-    "cmyk": encoded(ON_WHITE.convert("CMYK"), "JPEG"),
-    "webp": encoded(ON_WHITE, "WEBP"),
-    "black on nothing": encoded(one("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)), "PNG"),
-    "white on nothing": encoded(one("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)), "PNG"),
-    "grey and alpha": encoded(one("LA", (0, 0), (0, 255)), "PNG"),
-    "transparent palette": encoded(one("P", 0, 1), "PNG", transparency=0),
-    "turned right": turned(8, Image.Transpose.ROTATE_270),
-    "turned left": turned(6, Image.Transpose.ROTATE_90),
-    "upside down": turned(3, Image.Transpose.ROTATE_180),
-    "mirrored": turned(2, Image.Transpose.FLIP_LEFT_RIGHT),
+    "colour": encode(draw_one("RGB", "ivory", "navy"), "PNG"),
+    "light on dark": encode(draw_one("RGB", "darkgreen", "white"), "JPEG"),
+    "1 bit": encode(draw_one("1", 1, 0), "PNG"),
+    "16 bits": encode(draw_one("I;16", 60_000, 2_000), "PNG"),
+    "16 bits, dark": encode(draw_one("I;16", 2_000, 1_000), "TIFF"),
+    "float": encode(draw_one("F", 1.0, 0.25), "TIFF"),
+    "palette": encode(draw_one("RGB", "white", "red").quantize(4), "GIF"),
+    "CMYK": encode(BLACK_ON_WHITE.convert("CMYK"), "JPEG"),
+    "WebP": encode(BLACK_ON_WHITE, "WEBP"),
+    "black on transparent": encode(draw_one("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)), "PNG"),
+    "white on transparent": encode(draw_one("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)), "PNG"),
+    "grey and alpha": encode(draw_one("LA", (0, 0), (0, 255)), "PNG"),
+    "transparent palette": encode(draw_one("P", 0, 1), "PNG", transparency=0),
+    "rotated right": with_orientation(8, Image.Transpose.ROTATE_270),
+    "rotated left": with_orientation(6, Image.Transpose.ROTATE_90),
+    "upside down": with_orientation(3, Image.Transpose.ROTATE_180),
+    "mirrored": with_orientation(2, Image.Transpose.FLIP_LEFT_RIGHT),
 }
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_kind_of_file_is_read(name: str) -> None:
-    assert likeness(mnist_image(read_grey(io.BytesIO(FILES[name]))), EXPECTED) > 0.9
+def test_every_kind_of_picture_file_is_read(name: str) -> None:
+    grey = read_grayscale(io.BytesIO(FILES[name]))
+    assert correlation(digit_image(grey), EXPECTED) > 0.9
 
 
-def test_a_huge_picture_is_reduced() -> None:
-    large = one("L", 255, 0).resize((4_500, 6_000), Image.Resampling.NEAREST)
-    for kind in ("PNG", "JPEG"):
-        pixels = read_grey(io.BytesIO(encoded(large, kind)))
-        assert max(pixels.shape) <= WORKING_SIDE
-        assert likeness(mnist_image(pixels), EXPECTED) > 0.95
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+def test_a_large_picture_is_reduced(file_format: str) -> None:
+    large = draw_one("L", 255, 0).resize((4_500, 6_000), Image.Resampling.NEAREST)
+    grey = read_grayscale(io.BytesIO(encode(large, file_format)))
+    assert max(grey.shape) <= MAX_SIDE_PX
+    assert correlation(digit_image(grey), EXPECTED) > 0.95
 
 
-def test_holes_are_filled_with_the_paper_around_them() -> None:
-    luminance = np.asarray(one("L", 240, 20))
+def test_transparent_corners_of_a_photo_get_the_level_of_its_background() -> None:
+    luminance = np.asarray(draw_one("L", 240, 20))
     alpha = np.full_like(luminance, 255)
     alpha[:10, :10] = 0
-    assert (on_paper(luminance, alpha)[:10, :10] == 240).all()
+    assert (composite(luminance, alpha)[:10, :10] == 240).all()
 
 
-def png_that_claims(width: int, height: int) -> bytes:
+def png_header(width: int, height: int) -> bytes:
+    """The start of a PNG file that declares a size, without the pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + bytes(4)
 
 
-PHOTO = encoded(ON_WHITE.resize((900, 1_200)), "JPEG")
+PHOTO = encode(BLACK_ON_WHITE.resize((900, 1_200)), "JPEG")
 
 
 @pytest.mark.parametrize(
@@ -126,159 +132,170 @@ PHOTO = encoded(ON_WHITE.resize((900, 1_200)), "JPEG")
         (b"digits", "not a picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture"),
         (PHOTO[: len(PHOTO) // 2], "damaged"),
-        (png_that_claims(60_000, 60_000), "more than 100 megapixels"),
-        (png_that_claims(10_001, 10_000), "more than 100 megapixels"),
+        (png_header(60_000, 60_000), "more than 100 megapixels"),
+        (png_header(10_001, 10_000), "more than 100 megapixels"),
     ],
 )
-def test_what_is_no_picture_gets_one_line(content: bytes, message: str) -> None:
-    with pytest.raises(BadInput, match=message) as refusal:
-        read_grey(io.BytesIO(content))
-    assert "\n" not in str(refusal.value)
+def test_an_unreadable_file_gets_a_message_of_one_line(content: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        read_grayscale(io.BytesIO(content))
+    assert "\n" not in str(error.value)
 
 
-# ── Ink ──
+# ── Foreground ──
 
 
-def seven(stroke: int = 16) -> Floats:
-    """The ink of a seven, 0 or 1, of shape (300, 240)."""
-    ink = np.zeros((300, 240))
-    ink[60 : 60 + stroke, 60:180] = 1
+def draw_seven(stroke_width_px: int = 16) -> Floats:
+    """Coverage of a 7 that fills most of the picture: 0 or 1, of shape (300, 240)."""
+    coverage = np.zeros((300, 240))
+    coverage[60 : 60 + stroke_width_px, 60:180] = 1
     for row in range(60, 240):
         column = 180 - (row - 60) // 3
-        ink[row, column - stroke : column] = 1
-    return ink
+        coverage[row, column - stroke_width_px : column] = 1
+    return coverage
 
 
-def picture(grey: Floats) -> UInt8:
+def to_uint8(grey: Floats) -> UInt8:
     return np.clip(grey, 0, 255).astype(np.uint8)
 
 
-INK = seven()
-CLEAN = picture(255 - 255 * INK)
-NOISE = np.random.default_rng(seed=0).normal(size=INK.shape)
+SEVEN = draw_seven()
+BLACK_SEVEN = to_uint8(255 - 255 * SEVEN)
+NOISE = np.random.default_rng(seed=0).normal(size=SEVEN.shape)
 TEXTURE = ndimage.gaussian_filter(NOISE, 2)
 SPECK = np.hypot(*np.mgrid[-280:20, -20:220]) < 3
 SHADOW = np.where(np.arange(240) < 100, 0.6, 1)
 SEVENS = {
-    "light on dark": 255 * INK,
-    "faint pencil": 220 - 25 * INK + 2 * NOISE,
-    "noise": 200 - 120 * INK + 12 * NOISE,
-    "gradient": 230 - 130 * INK - np.linspace(0, 90, 240),
-    "hard shadow": (230 - 150 * INK) * SHADOW,
-    "paper's texture": 210 - 120 * INK + 25 * TEXTURE,
-    "a speck": 255 - 255 * INK - 255 * SPECK,
-    "a dark border": np.pad(255 - 255 * INK, 12),
-    "wide margins": np.pad(255 - 255 * INK, 500, constant_values=255),
-    "ink at the border": 255 - 255 * INK[60:],
+    "light on dark": 255 * SEVEN,
+    "faint pencil": 220 - 25 * SEVEN + 2 * NOISE,
+    "noise": 200 - 120 * SEVEN + 12 * NOISE,
+    "gradient": 230 - 130 * SEVEN - np.linspace(0, 90, 240),
+    "hard shadow": (230 - 150 * SEVEN) * SHADOW,
+    "texture of paper": 210 - 120 * SEVEN + 25 * TEXTURE,
+    "speck": 255 - 255 * SEVEN - 255 * SPECK,
+    "dark border": np.pad(255 - 255 * SEVEN, 12),
+    "wide margins": np.pad(255 - 255 * SEVEN, 500, constant_values=255),
+    "stroke at the border": 255 - 255 * SEVEN[60:],
 }
 
 
 @pytest.mark.parametrize("name", SEVENS)
-def test_the_same_digit_gives_the_same_image(name: str) -> None:
-    assert likeness(mnist_image(picture(SEVENS[name])), mnist_image(CLEAN)) > 0.9
+def test_a_digit_has_the_same_image_on_any_background(name: str) -> None:
+    assert correlation(digit_image(to_uint8(SEVENS[name])), digit_image(BLACK_SEVEN)) > 0.9
 
 
-def test_mnists_own_images_come_through_nearly_unchanged() -> None:
+def test_images_of_mnist_remain_nearly_unchanged() -> None:
     images = ARRAYS["x_train"][:100]
-    after = [mnist_image(image) for image in images]
-    assert np.mean([likeness(*pair) for pair in zip(images, after, strict=True)]) > 0.97
-    assert min(image.max() for image in after) == 255
+    results = [digit_image(image) for image in images]
+    assert np.mean([correlation(*pair) for pair in zip(results, images, strict=True)]) > 0.97
+    assert min(image.max() for image in results) == 255
 
 
-def test_a_digit_cut_out_without_a_margin_is_read() -> None:
-    # Two fifths of such pictures are ink, and the edges of it are neither ink nor paper.
+def test_a_digit_cropped_without_margins_is_found() -> None:
+    # Such a picture is up to 40% foreground, and its border is both foreground and background.
     for image in ARRAYS["x_train"][:100]:
-        cut = image[ndimage.find_objects((image > 0).astype(int))[0]]
-        if (cut > 127).mean() < 0.4:
-            large = Image.fromarray(255 - cut).resize((8 * cut.shape[1], 8 * cut.shape[0]))
-            assert likeness(mnist_image(large), mnist_image(image)) > 0.8
+        cropped = image[bounding_box(image > 0)]
+        if (cropped > 127).mean() < 0.4:
+            height, width = cropped.shape
+            large = Image.fromarray(255 - cropped).resize((8 * width, 8 * height))
+            assert correlation(digit_image(large), digit_image(image)) > 0.8
 
 
-def test_a_digit_of_8x8_pixels_is_read() -> None:
+def test_a_digit_of_8x8_pixels_is_found() -> None:
     for image in IMAGES:
-        rows, columns = (slice(each.min(), each.max() + 1) for each in np.nonzero(image > 60))
-        small = Image.fromarray(255 - image[rows, columns]).resize((8, 8), Image.Resampling.BOX)
-        assert mnist_image(small).shape == (28, 28)
+        cropped = Image.fromarray(255 - image[bounding_box(image > 60)])
+        small = cropped.resize((8, 8), Image.Resampling.BOX)
+        assert digit_image(small).shape == (28, 28)
 
 
-def test_hairlines_become_strokes() -> None:
-    for stroke in (1, 2, 4):
-        image = mnist_image(picture(255 - 255 * seven(stroke)))
-        assert image.max() == 255
-        assert np.count_nonzero(image > 100) > 30
+@pytest.mark.parametrize("stroke_width_px", [1, 2, 4])
+def test_hairlines_are_widened(stroke_width_px: int) -> None:
+    image = digit_image(to_uint8(255 - 255 * draw_seven(stroke_width_px)))
+    assert image.max() == 255
+    assert np.count_nonzero(image > 100) > 30
 
 
-def test_a_stroke_that_gets_faint_is_followed() -> None:
-    """Where the ink is only 30% as dark as elsewhere, at the foot of a one."""
+def test_a_stroke_may_fade_to_30_percent_of_its_contrast() -> None:
     heights = []
-    for foot in (30, 240 - 65):
+    for level_of_foot in (30, 240 - 65):
         grey = np.full((200, 200), 240, dtype=np.uint8)
         grey[40:110, 95:107] = 30
-        grey[110:160, 95:107] = foot
-        heights.append(np.count_nonzero(mnist_image(grey).max(axis=1) > 40))
+        grey[110:160, 95:107] = level_of_foot
+        heights.append(np.count_nonzero(digit_image(grey).max(axis=1) > 40))
     assert heights[0] == heights[1]
 
 
-def test_paper_follows_a_gradient_under_ink() -> None:
+def test_the_background_is_estimated_under_the_writing() -> None:
     light = 230 - np.add.outer(np.linspace(0, 60, 300), np.linspace(0, 40, 240))
-    assert np.abs(paper(picture(light - 100 * INK)) - light).max() < 8
+    assert np.abs(estimate_background(to_uint8(light - 100 * SEVEN)) - light).max() < 8
 
 
-def test_an_image_fits_its_box_keeps_proportions_and_is_centred_by_its_mass() -> None:
-    image = mnist_image(CLEAN)
-    rows, columns = ndimage.find_objects((image > 0).astype(int))[0]
+def test_a_digit_keeps_its_aspect_ratio_in_a_20x20_box_centered_by_mass() -> None:
+    image = digit_image(BLACK_SEVEN)
+    rows, columns = bounding_box(image > 0)
     assert max(rows.stop - rows.start, columns.stop - columns.start) == 20
     assert np.allclose(ndimage.center_of_mass(image.astype(float)), 14, atol=0.51)
-    assert boxed(np.ones((100, 30), dtype=np.float32)).shape == (20, 6)
-    # A digit whose mass is at its edge stays in the frame.
+    assert fit_to_box(np.ones((100, 30), dtype=np.float32)).shape == (20, 6)
+    # A digit with nearly all its mass at one side is not cut off by the 28x28 image.
     lopsided = np.full((20, 20), 0.01, dtype=np.float32)
     lopsided[0] = 1
-    assert np.count_nonzero(centred(lopsided) == 255) == 20
+    assert np.count_nonzero(center_by_mass(lopsided) == 255) == 20
 
 
-# ── Digits ──
+# ── Segmentation ──
 
 
 def test_a_row_is_found_from_left_to_right() -> None:
-    row = drawings.on_paper(*IMAGES)
-    assert all_alike(found(row), list(IMAGES))
-    chalk = drawings.on_paper(*IMAGES[::-1], paper=30, ink=230)
-    assert all_alike(found(chalk), list(IMAGES[::-1]))
-    # Boxes are in the picture's own pixels.
-    left, top, right, bottom = np.array([digit.box for digit in digits(np.asarray(row))]).T
+    row = draw_row(*IMAGES)
+    assert has_digits(row, list(IMAGES))
+    light_on_dark = draw_row(*IMAGES[::-1], background=30, foreground=230)
+    assert has_digits(light_on_dark, list(IMAGES[::-1]))
+    # Boxes are in pixels of the picture.
+    left, top, right, bottom = np.array([digit.box for digit in find_digits(np.asarray(row))]).T
     assert (left[1:] > right[:-1]).all()
     assert (top > 30).all()
     assert (bottom < 170).all()
     assert left[0] == pytest.approx(45, abs=6)
 
 
+def test_pictures_of_the_documentation_have_one_digit_each() -> None:
+    for path in (ROOT / "docs/pictures").iterdir():
+        if path.stem == "empty":
+            with pytest.raises(UserError, match="no digit stands out"):
+                find_digits(read_grayscale(path))
+        else:
+            assert len(find_digits(read_grayscale(path))) == 1, path
+
+
 @pytest.mark.parametrize("index", range(4))
-def test_what_lies_around_a_digit_makes_no_difference(index: int) -> None:
+def test_surroundings_of_a_digit_are_ignored(index: int) -> None:
     image = IMAGES[index]
-    sheet = drawings.on_paper(image)
+    sheet = draw_row(image)
     width, height = sheet.size
 
-    def lying_on(level: int, sheet: Image.Image = sheet) -> Image.Image:
-        whole = Image.new("L", (width + 200, height + 150), level)
-        whole.paste(sheet, (80, 60))
-        return whole
+    def lay_on(level: int, sheet: Image.Image = sheet) -> Image.Image:
+        """Pastes a sheet of paper into a larger picture of one grey level."""
+        picture = Image.new("L", (width + 200, height + 150), level)
+        picture.paste(sheet, (80, 60))
+        return picture
 
-    framed = lying_on(240)
+    framed = lay_on(240)
     ImageDraw.Draw(framed).rectangle((60, 45, width + 100, height + 75), outline=0, width=5)
-    strip = lying_on(240)
+    strip = lay_on(240)
     strip.paste(0, (0, 0, 20, strip.height))
-    levels = np.asarray(strip)
-    faint = np.where(levels > 0, 240 - (240 - levels) // 9, 90).astype(np.uint8)
+    grey = np.asarray(strip)
+    faint = np.where(grey > 0, 240 - (240 - grey) // 9, 90).astype(np.uint8)
+    chalk = draw_row(image, background=30, foreground=230)
     pictures = {
-        "a sheet on a dark table": lying_on(40),
-        "a dark box on a white page": lying_on(255, drawings.on_paper(image, paper=30, ink=230)),
-        "a grey sheet on a white page": lying_on(255, drawings.on_paper(image, paper=170)),
+        "a sheet on a dark table": lay_on(40),
+        "a dark box on a white page": lay_on(255, chalk),
+        "a grey sheet on a white page": lay_on(255, draw_row(image, background=170)),
         "a frame": framed,
-        "a strip at the edge": strip,
-        "faint ink beside a dark strip": Image.fromarray(faint),
+        "a dark strip at the border": strip,
+        "faint writing beside a dark strip": Image.fromarray(faint),
     }
     for name, picture in pictures.items():
-        assert all_alike(found(picture), [image]), name
+        assert has_digits(picture, [image]), name
 
 
 @pytest.mark.parametrize("cropped", [False, True])
@@ -287,107 +304,113 @@ def test_what_lies_around_a_digit_makes_no_difference(index: int) -> None:
 def test_a_digit_may_touch_its_frame(index: int, side: int, cropped: bool) -> None:
     image = IMAGES[index]
     picture = Image.new("L", (400, 400), 235)
-    picture.paste(drawings.on_paper(image, paper=235), (100, 100))
-    rows, columns = np.nonzero(np.asarray(picture) < 128)
-    gap, line = np.full(4, 50), 6
-    gap[side] = line - 2
-    left, top = columns.min() - gap[0], rows.min() - gap[1]
-    right, bottom = columns.max() + gap[2], rows.max() + gap[3]
-    ImageDraw.Draw(picture).rectangle((left, top, right, bottom), outline=20, width=line)
+    picture.paste(draw_row(image, background=235), (100, 100))
+    rows, columns = bounding_box(np.asarray(picture) < 128)
+    line_width = 6
+    margins = np.full(4, 50)
+    margins[side] = line_width - 2
+    left, top = columns.start - margins[0], rows.start - margins[1]
+    right, bottom = columns.stop - 1 + margins[2], rows.stop - 1 + margins[3]
+    frame = (left, top, right, bottom)
+    ImageDraw.Draw(picture).rectangle(frame, outline=20, width=line_width)
     if cropped:
         picture = picture.crop((left, top, right + 1, bottom + 1))
-    assert all_alike(found(picture), [image], least=0.8)
+    assert has_digits(picture, [image], min_correlation=0.8)
 
 
 def test_digits_may_touch_the_lines_of_a_table() -> None:
     picture = Image.new("L", (620, 220), 235)
-    for place, image in enumerate(IMAGES[:4]):
+    for column, image in enumerate(IMAGES[:4]):
         digit = Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC)
-        picture.paste(20, (60 + 125 * place, 40 if place % 2 else 54), mask=digit)
-        cell = (50 + 125 * place, 50, 50 + 125 * (place + 1), 175)
+        picture.paste(20, (60 + 125 * column, 40 if column % 2 else 54), mask=digit)
+        cell = (50 + 125 * column, 50, 50 + 125 * (column + 1), 175)
         ImageDraw.Draw(picture).rectangle(cell, outline=20, width=3)
-    assert all_alike(found(picture), list(IMAGES[:4]), least=0.7)
+    assert has_digits(picture, list(IMAGES[:4]), min_correlation=0.7)
 
 
-def test_a_square_zero_is_no_frame() -> None:
-    for reach in (0, 12, 25):  # of the stroke's end into the inside
-        zero = Image.new("L", (200, 240), 235)
-        draw = ImageDraw.Draw(zero)
-        draw.rounded_rectangle((50, 40, 150, 200), radius=45, outline=20, width=12)
-        draw.line((100, 50, 100, 50 + reach), fill=20, width=12)
-        (digit,) = digits(np.asarray(zero))
-        assert digit.box == pytest.approx((50, 40, 151, 201), abs=6)
+@pytest.mark.parametrize("tail_length", [0, 12, 25])
+def test_an_angular_0_is_not_a_frame(tail_length: int) -> None:
+    """Not even if the end of its stroke reaches into it, like writing in a frame."""
+    zero = Image.new("L", (200, 240), 235)
+    draw = ImageDraw.Draw(zero)
+    draw.rounded_rectangle((50, 40, 150, 200), radius=45, outline=20, width=12)
+    draw.line((100, 50, 100, 50 + tail_length), fill=20, width=12)
+    (digit,) = find_digits(np.asarray(zero))
+    assert digit.box == pytest.approx((50, 40, 151, 201), abs=6)
 
 
-@pytest.mark.parametrize("stroke", [0, 3, 8])
+@pytest.mark.parametrize("stroke_width_px", [0, 3, 8])
 @pytest.mark.parametrize("margin", [0, 30])
 @pytest.mark.parametrize("number", range(10))
-def test_a_bold_digit_is_no_sheet(number: int, margin: int, stroke: int) -> None:
-    """Not even in print, where its strokes are as broad as what is between them."""
+def test_a_bold_digit_is_not_a_page(number: int, margin: int, stroke_width_px: int) -> None:
+    """Not even a printed one, whose strokes are as broad as the gaps between them."""
     from matplotlib import font_manager
 
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans:bold"), 150)
-    left, top, right, bottom = font.getbbox(str(number), stroke_width=stroke)
+    text, width = str(number), stroke_width_px
+    left, top, right, bottom = font.getbbox(text, stroke_width=width)
     size = (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin)
     picture = Image.new("L", size, 240)
-    start = (margin - left, margin - top)
-    ImageDraw.Draw(picture).text(start, str(number), fill=20, font=font, stroke_width=stroke)
-    rows, columns = np.nonzero(np.asarray(picture) < 128)
-    ends = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    (digit,) = digits(np.asarray(picture))
-    assert digit.box == pytest.approx(ends, abs=6)
+    position = (margin - left, margin - top)
+    ImageDraw.Draw(picture).text(position, text, fill=20, font=font, stroke_width=width)
+    rows, columns = bounding_box(np.asarray(picture) < 128)
+    (digit,) = find_digits(np.asarray(picture))
+    expected = (columns.start, rows.start, columns.stop, rows.stop)
+    assert digit.box == pytest.approx(expected, abs=6)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "together"),
+    ("first", "second", "expected"),
     [
-        ((0, 100, 0, 60), (0, 100, 80, 140), False),  # beside each other
-        ((0, 100, 0, 60), (30, 70, 70, 100), False),  # a small digit beside
-        ((40, 100, 0, 50), (10, 20, 20, 60), True),  # a 5 and its flag
+        ((0, 100, 0, 60), (0, 100, 80, 140), False),  # two digits beside each other
+        ((0, 100, 0, 60), (30, 70, 70, 100), False),  # a small digit beside a large one
+        ((40, 100, 0, 50), (10, 20, 20, 60), True),  # a 5 and its top bar
         ((0, 50, 10, 60), (55, 100, 0, 50), True),  # the halves of a broken digit
         ((0, 100, 0, 60), (200, 300, 0, 60), False),  # far below
     ],
 )
-def test_which_pieces_are_one_digit(
-    one: tuple[int, ...], other: tuple[int, ...], together: bool
-) -> None:
-    boxes = [(slice(*each[:2]), slice(*each[2:])) for each in (one, other)]
-    assert one_digit(*boxes) == one_digit(*boxes[::-1]) == together
+def test_is_one_digit(first: tuple[int, ...], second: tuple[int, ...], expected: bool) -> None:
+    a, b = ((slice(*each[:2]), slice(*each[2:])) for each in (first, second))
+    assert is_one_digit(a, b) == is_one_digit(b, a) == expected
 
 
 TOUCHING = Image.new("L", (400, 200), 240)
 for left in (40, 118, 196):
     ImageDraw.Draw(TOUCHING).ellipse((left, 60, left + 80, 160), outline=20, width=8)
-PATCH = np.hypot(*np.ogrid[-90:110, -120:140]) < 60
-NO_DIGITS = {
-    "1x1": (np.full((1, 1), 255.0), "no ink"),
-    "white": (np.full((300, 200), 255.0), "no ink"),
-    "black": (np.zeros((300, 200)), "no ink"),
-    "gradient": (np.linspace(0, 255, 300)[:, None] * np.ones(200), "no ink"),
-    "noise": (200 + 15 * NOISE, "no ink"),
-    "texture": (200 + 40 * TEXTURE, "no ink"),
-    "noisy gradient": (200 - np.linspace(0, 100, 240) + 4 * NOISE, "no ink"),
-    "strip at the edge": (np.where(np.arange(260) < 9, 40, 230) * np.ones((200, 1)), "no ink"),
-    "patch of shadow": (np.where(PATCH, 90.0, 190.0), "patch"),
-    "patch of light": (np.where(PATCH, 255.0, 190.0), "patch"),
+DISK = np.hypot(*np.ogrid[-90:110, -120:140]) < 60
+STRIP = np.where(np.arange(260) < 9, 40, 230) * np.ones((200, 1))
+NOTHING = "no digit stands out"
+NOISY = "more than 100 separate marks"
+BROAD = "strokes are too broad"
+PICTURES_WITHOUT_DIGITS = {
+    "1x1": (np.full((1, 1), 255.0), NOTHING),
+    "white": (np.full((300, 200), 255.0), NOTHING),
+    "black": (np.zeros((300, 200)), NOTHING),
+    "gradient": (np.linspace(0, 255, 300)[:, None] * np.ones(200), NOTHING),
+    "noise": (200 + 15 * NOISE, NOISY),
+    "texture": (200 + 40 * TEXTURE, NOISY),
+    "noisy gradient": (200 - np.linspace(0, 100, 240) + 4 * NOISE, NOTHING),
+    "strip at the border": (STRIP, NOTHING),
+    "round shadow": (np.where(DISK, 90.0, 190.0), BROAD),
+    "round light": (np.where(DISK, 255.0, 190.0), BROAD),
     "touching digits": (np.asarray(TOUCHING), "digits that touch"),
 }
 
 
-@pytest.mark.parametrize("name", NO_DIGITS)
-def test_what_holds_no_separate_digits_gets_one_line(name: str) -> None:
-    grey, message = NO_DIGITS[name]
-    with pytest.raises(BadInput, match=message) as refusal:
-        digits(picture(grey))
-    assert "\n" not in str(refusal.value)
+@pytest.mark.parametrize("name", PICTURES_WITHOUT_DIGITS)
+def test_a_picture_without_separate_digits_gets_a_message_of_one_line(name: str) -> None:
+    grey, message = PICTURES_WITHOUT_DIGITS[name]
+    with pytest.raises(UserError, match=message) as error:
+        find_digits(to_uint8(grey))
+    assert "\n" not in str(error.value)
 
 
-def test_any_pixels_give_images_or_one_line() -> None:
-    chance = np.random.default_rng(seed=3)
+def test_random_pixels_give_images_or_a_user_error() -> None:
+    generator = np.random.default_rng(seed=3)
     for shape in [(1, 1), (1, 50), (2, 3), (3, 900), (7, 5), (28, 28)] * 30:
         try:
-            images = found(chance.integers(256, size=shape, dtype=np.uint8))
-        except BadInput:
+            images = digit_images(generator.integers(256, size=shape, dtype=np.uint8))
+        except UserError:
             continue
         for image in images:
             assert image.shape == (28, 28)

@@ -1,11 +1,12 @@
-"""Studies: their statistics on small tables, and whole ones by the stand-in's trainings."""
+"""Studies: grid, statistics, names of trials, and whole studies with the stand-ins' trainings."""
 
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +14,31 @@ import pandas as pd
 import psutil
 import pytest
 
-from experiments.evidence import holm, paired, summarize
-from experiments.grid import STUDY, read_study
-from experiments.recipes import EXPERIMENTS, held, ingredients, locked_recipe, recipe, stages_in
-from experiments.report import ErrorsOnTest, Reading, page, picture
-from experiments.scratch import Failed
-from experiments.study import OTHER_REPORTS, main
-from experiments.trainings import Trainings
-from experiments.workspace import CLONES
-from stages.edges.bad_input import BadInput
-from stages.results.pictures import save
-from tests.project import ROOT, Project, activated
+from experiments.repository.subprocesses import CommandError
+from experiments.study import runner
+from experiments.study.__main__ import OTHER_REPORTS, main
+from experiments.study.grid import STUDY, Trial, read_study
+from experiments.study.report import ErrorsOnTest, Images, markdown, plot
+from experiments.study.runner import Results, get_or_run
+from experiments.study.statistics import holm, paired_t_test, summarize
+from experiments.study.trial import read_inputs, trial_name
+from stages.common.errors import UserError
+from stages.evaluation.plots import save
+from tests.project import ROOT, Project, activated, set_parameters
 
-QUEUE = "refs/exps/celery/stash"  # where DVC's queue keeps what waits in it
-CELLS = pd.MultiIndex.from_product([["8", "16"], [1, 2]], names=["hidden_units", "epochs"])
 SMALL = (sys.executable, "-m", "experiments.study", "--hidden-units", "8")
-# Five seeds: 16 after 2 epochs is best, 8 after 2 the same but for chance.
+TRIAL = Trial((8,), 2, 1, 500)
+CELLS = pd.MultiIndex.from_product([["8", "16"], [1, 2]], names=["hidden_units", "epochs"])
+# Five seeds: 16 after 2 epochs is best, 8 after 2 epochs not significantly worse.
 ERRORS = pd.DataFrame(
-    [
-        [9.0, 3.3, 8.4, 2.9],
-        [9.1, 2.8, 8.3, 3.1],
-        [9.2, 3.1, 8.2, 2.8],
-        [9.3, 2.7, 8.1, 3.2],
-        [9.4, 3.2, 8.0, 2.95],
-    ],
+    np.transpose(
+        [
+            [9.0, 9.1, 9.2, 9.3, 9.4],
+            [3.3, 2.8, 3.1, 2.7, 3.2],
+            [8.4, 8.3, 8.2, 8.1, 8.0],
+            [2.9, 3.1, 2.8, 3.2, 2.95],
+        ]
+    ),
     columns=CELLS,
 )
 
@@ -46,232 +48,259 @@ def test_holms_adjustment() -> None:
     np.testing.assert_allclose(adjusted, [0.03, 0.06, 0.06, 0.02])
 
 
-def test_a_paired_test_needs_two_seeds_and_copes_without_spread() -> None:
-    assert paired(pd.Series([0.5, np.nan])) == 1
-    assert paired(pd.Series([0.0, 0.0])) == 1
-    assert paired(pd.Series([0.5, 0.5])) == 0
-    # t = 2 at 2 degrees of freedom
+def test_paired_t_test_with_few_seeds_and_without_variance() -> None:
+    assert paired_t_test(pd.Series([0.5, np.nan])) == 1
+    assert paired_t_test(pd.Series([0.0, 0.0])) == 1
+    assert paired_t_test(pd.Series([0.5, 0.5])) == 0
+    # t = 2 with 2 degrees of freedom
     differences = pd.Series([0.0, 1.0, 2.0]) * np.sqrt(3) - np.sqrt(3) + 2
-    assert paired(differences) == pytest.approx(0.1835, abs=1e-4)
+    assert paired_t_test(differences) == pytest.approx(0.1835, abs=1e-4)
 
 
-def test_the_best_and_what_cannot_be_told_from_it() -> None:
+def test_summary_of_cells() -> None:
     summary = summarize(ERRORS)
     assert list(summary["best"]) == [False, False, False, True]
-    assert list(summary["alike"]) == [False, True, False, False]
+    assert list(summary["not_significant"]) == [False, True, False, False]
     assert summary["mean"].iloc[0] == pytest.approx(9.2)
     assert summary["se"].iloc[0] == pytest.approx(np.sqrt(0.025 / 5))
 
 
-def test_the_page_shows_means_the_best_its_likes_and_gaps() -> None:
-    table = ERRORS.copy()
-    table[CELLS[0]] = np.nan
+def test_report_shows_means_significance_and_missing_trials(tmp_path: Path) -> None:
+    errors = ERRORS.copy()
+    errors[CELLS[0]] = np.nan
+    summary = summarize(errors)
     test = ErrorsOnTest(pd.Series([3.2, 3.4]), 10_000)
-    text = page(summarize(table), Reading(False, 500), test, ["study-8-epochs-1"])
+    text = markdown(summary, Images(False, 500), test, ["study-8-epochs-1"])
     assert "| 8 | – | 3.02 ± 0.12 ≈ |" in text
     assert "| 16 | 8.20 ± 0.07 | **2.99 ± 0.07** |" in text
     assert "500 images held out" in text
     assert "3.30 ± 0.10 % over 2 seeds" in text
-    assert "2.97 to 3.67 %" in text  # Wilson's for 330 of 10,000
-    assert "never came through: study-8-epochs-1." in text
-    assert "The test images have chosen" in page(summarize(table), Reading(True, 10_000), None, [])
-
-
-def test_the_picture_has_the_same_bytes_again(tmp_path: Path) -> None:
+    assert "2.97 to 3.67 %" in text  # Wilson's interval for 330 of 10,000
+    assert "failed: study-8-epochs-1." in text
+    assert "selected on the test images" in markdown(summary, Images(True, 10_000), None, [])
     for name in ("a.png", "b.png"):
-        save(picture(summarize(ERRORS), Reading(False, 500)), tmp_path / name)
+        save(plot(summary, Images(False, 500)), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": [0]}, "epochs is [0]; it must be a list of different whole numbers"),
-        ({"seeds": [1, 1]}, "seeds is [1, 1]; it must be a list of different"),
-        ({"hidden_units": [8]}, "hidden_units is [8]; it must be a list of different lists"),
-        ({"validation": 0}, "validation is 0; it must be a whole number from 1"),
-        ({"widths": [8]}, "widths is not an axis; they are epochs"),
+        ({"epochs": [0]}, "epochs.0 is 0; expected a list of one or more different integers"),
+        ({"seeds": [1, 1]}, "seeds is [1, 1]; expected a list of one or more different"),
+        ({"hidden_units": [8]}, "hidden_units.0 is 8; expected a list of one or more different"),
+        ({"validation": 0}, "validation is 0; expected an integer from 1"),
+        ({"widths": [8]}, "widths is not a parameter; study has epochs"),
     ],
 )
-def test_a_wrong_axis_is_told_in_a_line(options: dict[str, object], message: str) -> None:
-    with pytest.raises(BadInput, match=r"\A" + re.escape(f"study: {message}") + r".*\Z"):
+def test_invalid_axis(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=r"\A.*: study\." + re.escape(message) + r".*\Z"):
         read_study(ROOT / STUDY, options)
 
 
-@pytest.mark.parametrize("text", ["epochs: [2001-99-99]", "epochs: [1]\nepochs: [2]", "[" * 9_999])
-def test_a_study_that_is_no_yaml_is_told_in_a_line(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "epochs: [2001-99-99]", "epochs: [1]\nepochs: [2]", "[" * 9_999]
+)
+def test_invalid_study_yaml(tmp_path: Path, text: str) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(text)
-    with pytest.raises(BadInput, match=rf"\A{path} is not valid YAML: .*\Z"):
+    with pytest.raises(UserError, match=rf"\A{path}: .*\Z|\A{path} is not valid YAML: .*\Z"):
         read_study(path, {})
 
 
-def test_a_pipeline_in_the_middle_of_a_merge_is_told_in_a_line(tmp_path: Path) -> None:
-    (tmp_path / "dvc.yaml").write_text("<<<<<<< HEAD\nstages: {}\n")
-    with pytest.raises(BadInput, match=r"\A.*dvc\.yaml is no pipeline of DVC: .*\Z"):
-        stages_in(tmp_path)
-
-
-def test_an_option_that_would_be_ignored_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "address"),
+    [(("--on", "test", "--validation", "500"), ""), (("--jobs", "2"), "head:6379")],
+)
+def test_options_without_effect_are_refused(
+    options: tuple[str, ...], address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["study", "--on", "test", "--validation", "500"])
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(sys, "argv", ["study", *options])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert capsys.readouterr().err.endswith("which --on test does not use\n")
 
 
-def test_a_recipe_is_the_same_before_and_after_a_run(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+PIPELINE = """
+stages:
+  train:
+    desc: Training
+    cmd: python -m train
+    deps: [data, code, requirements.txt]
+    params: [train]
+    outs: [model]
+  evaluate:
+    cmd: python -m evaluate
+    deps: [model, metrics.json]
+    metrics:
+      - metrics.json: {cache: false}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "changes_name"),
+    [
+        ("code/train.py", "1", True),
+        ("code/new.py", "", True),
+        ("requirements.txt", "numpy==2", True),
+        ("params.yaml", "train: {seed: 1, rate: 2}", True),
+        ("params.yaml", "train: {seed: 7, rate: 1} # the trial has its own seed", False),
+        ("dvc.yaml", PIPELINE.replace("-m train", "-m train --fast"), True),
+        ("dvc.yaml", PIPELINE.replace("Training", "Something else"), False),
+        ("metrics.json", "{}", False),
+        ("README.md", "", False),
+    ],
+)
+def test_name_of_a_trial_depends_on_its_inputs(
+    tmp_path: Path, path: str, content: str, changes_name: bool
 ) -> None:
-    monkeypatch.chdir(project.folder)
-    before = ingredients()
-    assert recipe({}, before) == locked_recipe(project.read("dvc.lock"))
-    assert recipe({"train.seed": 7}, before) != recipe({}, before)
-    (project.folder / "stages/train.py").write_text("# other code\n")
-    assert recipe({}, ingredients()) != recipe({}, before)
+    project = Project(tmp_path)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/train.py").touch()
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "params.yaml").write_text("train: {seed: 1, rate: 1}")
+    project.git("init", "--quiet")
+    project.commit("Start")
+    before = read_inputs(tmp_path)
+    assert re.fullmatch(r"study-8-epochs-2-seed-1-\w{7}", trial_name(TRIAL, before))
+    other_trial = TRIAL._replace(validation=499)
+    assert trial_name(other_trial, before) != trial_name(TRIAL, before)
+
+    (tmp_path / path).write_text(content)
+    project.commit("Edit")
+    after = read_inputs(tmp_path)
+    assert (trial_name(TRIAL, after) != trial_name(TRIAL, before)) == changes_name
 
 
-def test_results_count_only_beside_their_own_lock(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+def test_missing_trials_are_run_and_given_up_after_three_attempts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(project.folder)
-    before = held()
-    assert before[recipe({}, ingredients())] == project.git("rev-parse", "HEAD").strip()
+    def fail(trials: Mapping[str, object]) -> Results:
+        asked_for.append(list(trials))
+        for name in trials:
+            future: Future[bytes] = Future()
+            future.set_exception(CommandError("out of memory"))
+            yield name, future
 
-    lock = project.read("dvc.lock")
-    for branch, text in (
-        ("others", lock.replace("seed: 42", "seed: 7")),
-        ("broken", "<<<<<<< HEAD\n"),
-        ("half", lock.partition("md5: ")[0] + "md5: '"),
-    ):
-        project.git("checkout", "--quiet", "-b", branch, "main")
-        # As after a commit of dvc.lock alone.
-        (project.folder / "metrics/evaluate.json").write_text("{}")
-        (project.folder / "dvc.lock").write_text(text)
-        project.commit(branch)
-    project.git("rm", "--quiet", "dvc.lock")
-    project.commit("No lock")
-    project.git("checkout", "--quiet", "main")
-    assert held() == before
+    asked_for: list[list[str]] = []
+    monkeypatch.setattr(runner, "RETRY_DELAY_S", 0)
+    monkeypatch.setattr(runner, "experiments", lambda: {"a": "commit of a"})
+    assert get_or_run("Trainings", {"a": TRIAL, "b": TRIAL}, fail) == {"a": "commit of a"}
+    assert asked_for == [["b"]] * 3
+    printed = capsys.readouterr()
+    assert "Trainings: 1 of 2 are there, 1 to train" in printed.out
+    assert printed.err.count("0 of 1 trained, 1 failed") == 3
+    assert printed.err.count("out of memory") == 1
+    assert get_or_run("Trainings", {"a": TRIAL}, fail) == {"a": "commit of a"}
+    assert len(asked_for) == 3
 
 
-# Put before stages/train.py: seed 1 fails at its first attempt, seed 2 changes code.
-UNLUCKY = """
+# At the start of stages/train.py: the training of a seed fails while a file of its name exists. The
+# one of seed 1 removes it.
+UNRELIABLE = """
 import sys
 from pathlib import Path
 import yaml
 seed = yaml.safe_load(Path("params.yaml").read_text())["train"]["seed"]
-marker = Path({marker!r})
-if seed == 1 and not marker.exists():
-    marker.touch()
+fault = Path({directory!r}) / str(seed)
+if fault.exists():
+    if seed == 1:
+        fault.unlink()
     sys.exit("failed on purpose")
-if seed == 2:
-    Path("stages/evaluate.py").write_text(Path("stages/evaluate.py").read_text() + "# changed\\n")
 """
 
 
-@pytest.mark.slow
-def test_a_study_trains_what_is_missing_and_leaves_the_rest_alone(
-    project: Project,
+def test_study(
+    reproduced: Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    # In a shallow clone, with edits that are not committed and a file that git does not know yet.
-    project.git("clone", "--quiet", "--depth=1", project.folder.as_uri(), str(tmp_path / "clone"))
-    cache, project = project.folder / ".dvc/cache", Project(tmp_path / "clone")
-    project.dvc("cache", "dir", "--local", str(cache))
-    project.git("update-ref", QUEUE, "HEAD")
-    project.set({"train": {"batch_size": 200}})
+    """In a shallow clone, with edits that are not committed and a new file."""
+    project = Project(tmp_path / "clone")
+    uri = reproduced.folder.as_uri()
+    reproduced.git("clone", "--quiet", "--depth=1", uri, str(project.folder))
+    project.dvc("cache", "dir", "--local", str(reproduced.folder / ".dvc/cache"))
+    project.git("update-ref", "refs/exps/celery/stash", "HEAD")  # as DVC's queue does
+    set_parameters(project.folder, {"train": {"batch_size": 200}})
     code = project.folder / "stages/train.py"
-    code.write_text(UNLUCKY.format(marker=str(tmp_path / "marker")) + code.read_text())
+    code.write_text(UNRELIABLE.format(directory=str(tmp_path)) + code.read_text())
     (project.folder / "stages/training/new.py").write_text("NEW = 1\n")
+    for seed in ("1", "2"):
+        (tmp_path / seed).touch()
     status = project.git("status", "--porcelain")
     assert status.count("\n") == 3
-    options = (*SMALL, "--epochs", "1", "2", "--validation", "500", "--seeds", "1")
-    output = project.run(*options, "2", fails=True)
+    for name, value in activated().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(runner, "RETRY_DELAY_S", 0)
+    options = ("--epochs", "1", "2", "--seeds", "1", "2", "--validation", "500")
+    monkeypatch.setattr(sys, "argv", [*SMALL[2:], *options])
 
-    # Seed 1 is tried again; of seed 2 the results are others than were asked for.
-    assert "Trainings: 0 of 2 are there, 2 to train" in output
-    assert "1 of 2 trained, 1 failed" in output
-    assert output.count("failed on purpose") == 1
-    assert output.count("1 of 1 trained, 0 failed") == 1
-    seed_2 = r"study-8-epochs-2-seed-2-\w{7}"
-    assert re.search(rf"\n{seed_2} has ended well, with other results", output)
-    assert re.search(rf"\nNever came through: {seed_2}\n\Z", output)
+    # Seed 1 fails once, seed 2 always.
+    failed = r"study-8-epochs-2-seed-2-\w{7}"
+    with pytest.raises(UserError, match=f"1 of 2 trainings failed 3 times .*: {failed}"):
+        main()
+    printed = capfd.readouterr()
+    assert "Trainings: 0 of 2 are there, 2 to train" in printed.out
+    assert printed.err.count("failed on purpose") == 2
     reports = project.folder / OTHER_REPORTS
     assert {path.name for path in reports.iterdir()} == {"study.csv", "study.md", "study.png"}
     assert list(pd.read_csv(reports / "study.csv")["seed"]) == [1, 1]  # after each epoch
-    assert re.search(f"never came through: {seed_2}", (reports / "study.md").read_text())
-
+    assert re.search(f"training failed: {failed}", (reports / "study.md").read_text())
     assert project.git("status", "--porcelain") == status
-    assert project.git("rev-parse", QUEUE) == project.git("rev-parse", "HEAD")
-    assert not any((project.folder / CLONES).iterdir())
-    experiments = project.git("for-each-ref", "--format=%(refname)", EXPERIMENTS).split()
-    assert re.findall(r"/study-8-epochs-2-seed-(\d)-\w{7}\b", " ".join(experiments)) == ["1", "2"]
-    for experiment in experiments:
-        assert "batch_size: 200" in project.git("show", f"{experiment}:params.yaml")
-        assert project.git("show", f"{experiment}:stages/training/new.py") == "NEW = 1\n"
+    assert not list((project.folder / ".dvc/tmp").glob("study-*"))
 
-    # After a commit of the same code, and of other files.
-    project.commit("Edits")
+    # The same edits, committed together with another file: only seed 2 is missing.
+    (tmp_path / "2").unlink()
     (project.folder / "other.txt").touch()
-    project.commit("No part of any stage")
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setattr(sys, "argv", list(options[2:]))
+    head = project.git("rev-parse", "HEAD")
+    project.commit("Edits")
     main()
-    assert "Trainings: 1 of 1 are there, 0 to train" in capsys.readouterr().out
+    assert "Trainings: 1 of 2 are there, 1 to train" in capfd.readouterr().out
+    main()
+    assert "Trainings: 2 of 2 are there, 0 to train" in capfd.readouterr().out
+
+    assert project.git("for-each-ref", "refs/exps/celery")
+    references = project.git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").split()
+    parents = {}
+    for reference in references:
+        seed = reference.rsplit("-", 2)[1]
+        parents[seed] = project.git("rev-parse", f"{reference}^")
+        assert "batch_size: 200" in project.git("show", f"{reference}:params.yaml")
+        assert project.git("show", f"{reference}:stages/training/new.py") == "NEW = 1\n"
+    assert parents == {"1": head, "2": project.git("rev-parse", "HEAD")}
 
 
-def test_a_training_that_always_fails_is_given_up_after_three_attempts(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(wanted: Mapping[str, object]) -> Iterator[tuple[str, Failed]]:
-        for name in wanted:
-            yield name, Failed("out of memory")
-
-    monkeypatch.setattr(Trainings, "train_all", staticmethod(fail))
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setattr(sys, "argv", [*SMALL[2:], "--seeds", "1"])
-    with pytest.raises(BadInput, match=r"\ANo training came through; what is above says why\Z"):
-        main()
-    said = capsys.readouterr().err
-    assert said.count("0 of 1 trained, 1 failed") == 3
-    assert said.count("out of memory") == 1
-
-
-def at_work(folder: Path) -> list[str]:
-    """The command lines of the processes that work in a folder."""
+def processes_in(directory: Path) -> list[str]:
+    """The command lines of the processes that work in a directory."""
     return [
         " ".join(process.info["cmdline"] or [])
         for process in psutil.process_iter(["cmdline", "cwd"])
-        if Path(process.info["cwd"] or "/").is_relative_to(folder)
+        if Path(process.info["cwd"] or "/").is_relative_to(directory)
     ]
 
 
-def trains(folder: Path) -> bool:
-    return any("-m stages.train" in command for command in at_work(folder))
+def is_training(directory: Path) -> bool:
+    return any("-m stages.train" in command for command in processes_in(directory))
 
 
-def wait_for(happened: Callable[[], object], seconds: float, log: Path) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, log.read_text()
+def wait_for(condition: Callable[[], object], seconds: float, log: Path) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
-)
-def test_after_a_kill_a_study_goes_on_and_a_second_one_waits_for_it(
-    project: Project, tmp_path: Path, number: signal.Signals
+def test_interrupted_and_killed_studies_leave_nothing_and_continue(
+    project: Project, tmp_path: Path
 ) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
-    clones = project.folder / CLONES
+    temporary = project.folder / ".dvc/tmp"
     project.set({"evaluate": {"worst": 9}})  # an edit that is not committed
-    status, refs = project.git("status", "--porcelain"), project.git("for-each-ref")
+    status, references = project.git("status", "--porcelain"), project.git("for-each-ref")
 
     def start() -> "subprocess.Popen[bytes]":
         with log.open("ab") as file:
@@ -284,21 +313,21 @@ def test_after_a_kill_a_study_goes_on_and_a_second_one_waits_for_it(
             )
 
     gate.touch()  # the training waits until it is gone
-    killed = start()
-    wait_for(lambda: trains(clones), 200, log)
-    killed.send_signal(number)
-    assert killed.wait(20) == -number, log.read_text()
-    # By themselves, where the study was killed.
-    wait_for(lambda: not at_work(clones) and not any(clones.iterdir()), 20, log)
-    assert project.git("status", "--porcelain") == status
-    assert project.git("for-each-ref") == refs
-    assert "Traceback" not in log.read_text()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        study = start()
+        wait_for(lambda: is_training(temporary), 200, log)
+        study.send_signal(number)
+        assert study.wait(20) == -number, log.read_text()
+        wait_for(lambda: not processes_in(temporary), 20, log)
+        wait_for(lambda: not list(temporary.glob("study-*")), 20, log)
+        assert project.git("status", "--porcelain") == status
+        assert project.git("for-each-ref") == references
+        assert not re.search("Traceback|has failed", log.read_text())
 
     first = start()
-    wait_for(lambda: trains(clones), 200, log)
+    wait_for(lambda: is_training(temporary), 200, log)
     second = start()
-    waits = "Another study is running in this folder; this one waits"
-    wait_for(lambda: waits in log.read_text(), 200, log)
+    wait_for(lambda: "Another study is running" in log.read_text(), 200, log)
     gate.unlink()
     assert (first.wait(200), second.wait(200)) == (0, 0), log.read_text()
     assert log.read_text().count("Trainings: 1 of 1 are there, 0 to train") == 1

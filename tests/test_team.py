@@ -1,4 +1,4 @@
-"""What a team does with branches, experiments and plots, as the README shows it."""
+"""Branches, experiments, plots and clones of a team, as README.md and docs/dvc.md show them."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from experiments import compare
+from experiments.compare.__main__ import main as compare
 from stages.training.history import METRICS, PREFIXES
 from tests.project import MODEL, ROOT, SCORES, Project
 
@@ -54,12 +54,12 @@ def test_a_wider_network_on_a_branch_is_compared_and_merged(project: Project) ->
 
 
 def check_plots(panels: dict[str, list[dict[str, Any]]]) -> None:
-    """Each curve and each prediction of both revisions is drawn once, both in the same panel."""
+    """Checks that one panel has each curve and each prediction of both revisions once."""
     drawn = []
     for name, (panel, *others) in panels.items():
-        assert bool(others) == name.endswith(".png")  # two pictures beside each other
+        assert bool(others) == name.endswith(".png")  # a picture of each revision
         drawn += [] if others else [panel["content"]]
-    assert "<DVC_METRIC" not in json.dumps(drawn)  # the templates are filled in
+    assert "<DVC_METRIC" not in json.dumps(drawn)  # a placeholder of a template
     rows = [row for content in drawn for row in content["data"]["values"]]
     for revision in ("main", "workspace"):
         points = [row for row in rows if row["rev"] == revision]
@@ -70,10 +70,10 @@ def check_plots(panels: dict[str, list[dict[str, Any]]]) -> None:
 
 
 @pytest.mark.slow
-def test_queued_experiments_are_compared_taken_over_or_made_branches(
+def test_queued_experiments_are_compared_applied_or_made_branches(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Run by two workers, on the machine of somebody who has a token of DVC Studio."""
+    """Two workers run them, for a user who has a token of DVC Studio."""
     changes = ("-S", "train.epochs=1", "-S", "model.hidden_units=[16,9],[9]")
     project.dvc("exp", "run", "--queue", "--name", "wider", *changes)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -83,11 +83,11 @@ def test_queued_experiments_are_compared_taken_over_or_made_branches(
             "DVC_STUDIO_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
             "DVC_STUDIO_REPO_URL": "https://example.org/a/b.git",
         }
-        # Not into a pipe, which the workers would keep open until they end, ten seconds too late.
+        # Into a file: the workers would keep a pipe open until they exit, ten seconds later.
         start = "dvc queue start --jobs 2 > .dvc/tmp/started 2>&1"
         project.run("sh", "-c", start, environment=environment)
         project.wait_for_queue(2)
-        with pytest.raises(BlockingIOError):  # nobody has connected
+        with pytest.raises(BlockingIOError):  # nothing has connected
             server.accept()
     assert status(project) == ""
 
@@ -103,13 +103,13 @@ def test_queued_experiments_are_compared_taken_over_or_made_branches(
     assert status(project) == ""
     monkeypatch.chdir(project.folder)
     monkeypatch.setattr(sys, "argv", ["compare", "wider-1", "wide"])
-    compare.main()
+    compare()
     assert "Same parameters" in capsys.readouterr().out
 
     project.dvc("exp", "apply", "wider-1")
     changed = [line.split()[1] for line in status(project).splitlines()]
     assert {"params.yaml", "dvc.lock", SCORES} <= set(changed)
-    project.commit("Take the wider network over")
+    project.commit("Apply the wider network")
     assert project.repro() == ([], [])
     assert status(project) == ""
 
@@ -118,7 +118,8 @@ def test_queued_experiments_are_compared_taken_over_or_made_branches(
 def test_a_browser_without_a_network_draws_all_plots(project: Project, browser: "Browser") -> None:
     from playwright.sync_api import expect
 
-    documented = re.findall(r"^\$ (.+)$", (ROOT / "docs/dvc.md").read_text(), re.MULTILINE)
+    _, section = (ROOT / "docs/dvc.md").read_text().split("\n## Plots\n")
+    documented = re.findall(r"^\$ (.+)$", section, re.MULTILINE)
     assert [command.split()[0] for command in documented] == ["uv", "python", "dvc"]
     for command in documented[1:]:  # requirements-dev.txt has what uv installs
         project.run("sh", "-c", command)
@@ -150,7 +151,7 @@ def test_a_clone_as_git_for_windows_makes_it_has_nothing_modified(
     assert "up to date" in clone.dvc("status")
     assert status(clone) == ""
 
-    # Without .gitattributes every stage would be modified.
+    # Without .gitattributes git would write CRLF, and each stage would be modified.
     clone.git("rm", "--quiet", ".gitattributes")
     (clone.folder / "stages/train.py").unlink()
     clone.git("checkout", "--quiet", "--", "stages/train.py")
@@ -158,17 +159,17 @@ def test_a_clone_as_git_for_windows_makes_it_has_nothing_modified(
 
 
 def test_the_stages_write_the_same_line_ends_on_every_system() -> None:
-    written = [
+    calls = [
         call
         for path in (ROOT / "stages").rglob("*.py")
         for call in re.findall(r"\.(?:write_text|to_csv)\(.*", path.read_text())
     ]
-    assert written
-    assert all('newline="\\n"' in call or 'lineterminator="\\n"' in call for call in written)
+    assert calls
+    assert all('newline="\\n"' in call or 'lineterminator="\\n"' in call for call in calls)
 
 
-def test_a_model_edited_in_place_is_brought_back(project: Project) -> None:
-    """As root edits it, whom no permission stops; with hard links the cache would change too."""
+def test_a_model_edited_in_place_is_restored_from_the_cache(project: Project) -> None:
+    """DVC makes files read-only, which does not stop root. A hard link would change the cache."""
     path = project.folder / MODEL
     original = path.read_bytes()
     path.chmod(0o644)

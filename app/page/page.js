@@ -1,9 +1,15 @@
 "use strict";
 
+const IMAGE_SIDE = 28;
+const PEN_WIDTH = 36; // of the 560 pixels of the canvas
+const BLUE = "#0072b2";
+
 const element = (id) => document.getElementById(id);
-const paper = element("paper");
-const pen = paper.getContext("2d");
+const canvas = element("drawing");
+const context = canvas.getContext("2d");
+const wholeCanvas = [0, 0, canvas.width, canvas.height];
 const maxBytes = Number(element("max-bytes").value);
+const invitation = element("message").innerHTML;
 
 const bars = Array.from({ length: 10 }, (_, digit) => {
   const bar = element("bar").content.cloneNode(true).firstChild;
@@ -12,26 +18,25 @@ const bars = Array.from({ length: 10 }, (_, digit) => {
   return bar;
 });
 
-// ── Asking: one question at a time, and then only the newest that has come up meanwhile. ──
+// ── Requests: one at a time. While one is running, only the newest picture waits. ──
 
-const invitation = element("message").innerHTML;
-let asking = false;
-let waiting = null;
+let isRunning = false;
+let waitingPicture = null;
 
-async function ask(picture) {
-  waiting = picture;
-  if (asking) return;
-  asking = true;
-  while (waiting) {
-    const asked = waiting;
-    waiting = null;
-    const answer = await answerTo(asked);
-    if (!waiting && !cleared(asked)) show(answer);
+async function predict(picture) {
+  waitingPicture = picture;
+  if (isRunning) return;
+  isRunning = true;
+  while (waitingPicture) {
+    const current = waitingPicture;
+    waitingPicture = null;
+    const answer = await request(current);
+    if (!waitingPicture && !isOutdated(current)) show(answer);
   }
-  asking = false;
+  isRunning = false;
 }
 
-async function answerTo(picture) {
+async function request(picture) {
   try {
     const response = await fetch("digit", { method: "POST", body: picture });
     if (response.status === 413) return { error: tooLarge() };
@@ -43,164 +48,170 @@ async function answerTo(picture) {
 
 const tooLarge = () => `That file is larger than ${maxBytes / 1e6} MB; choose a smaller one.`;
 
-// ── Showing ──
+// ── Results ──
 
-function show({ error, digits }) {
+function show({ error, digits = [] }) {
   element("bars").hidden = Boolean(error);
-  drawSeen(error ? [] : digits);
-  drawBoxes(error ? [] : digits);
-  if (error) return say(sentence(error), true);
-  // The bars are those of the digit that is least sure.
-  const least = digits.reduce((a, b) => (b.probability < a.probability ? b : a));
-  bars.forEach((bar, digit) => {
-    bar.className = digit === least.digit ? "first" : "";
-    bar.querySelector("i").style.width = `${100 * least.probabilities[digit]}%`;
-    bar.querySelector("span").textContent = percent(least.probabilities[digit]);
-  });
-  say(digits.length === 1 ? one(least) : several(digits, least));
+  drawNetworkInput(digits);
+  drawBoxes(digits);
+  if (error) {
+    showMessage(toSentence(error), true);
+    return;
+  }
+  const leastSure = digits.reduce((a, b) => (b.probability < a.probability ? b : a));
+  showBars(leastSure);
+  showMessage(digits.length === 1 ? describeDigit(leastSure) : describeRow(digits, leastSure));
 }
 
-const percent = (share) => `${(100 * share).toFixed(1)}%`;
+function showBars({ digit: best, probabilities }) {
+  bars.forEach((bar, digit) => {
+    bar.className = digit === best ? "best" : "";
+    bar.querySelector("i").style.width = `${100 * probabilities[digit]}%`;
+    bar.querySelector("span").textContent = percent(probabilities[digit]);
+  });
+}
+
+const percent = (probability) => `${(100 * probability).toFixed(1)}%`;
 
 function candidates({ probabilities }) {
-  const ranked = probabilities.map((share, digit) => [share, digit]).sort((a, b) => b[0] - a[0]);
-  return ranked.slice(0, 2).map(([share, digit]) => `${digit} (${percent(share)})`).join(" or ");
+  const ranked = [...probabilities.entries()].sort((a, b) => b[1] - a[1]);
+  return ranked.slice(0, 2).map(([digit, value]) => `${digit} (${percent(value)})`).join(" or ");
 }
 
-function one(digit) {
+function describeDigit(digit) {
   if (!digit.sure) return `Not sure: a ${candidates(digit)}.`;
   return `It is a ${digit.digit}, with a probability of ${percent(digit.probability)}.`;
 }
 
-function several(digits, least) {
+function describeRow(digits, leastSure) {
   const number = digits.map(({ digit }) => digit).join("");
-  const doubts = digits.flatMap((digit, i) =>
+  const unsure = digits.flatMap((digit, i) =>
     digit.sure ? [] : [`Not sure of digit ${i + 1}: a ${candidates(digit)}.`]);
-  const place = `The bars are of digit ${digits.indexOf(least) + 1}, the least sure.`;
-  return [`It is ${number}.`, ...doubts, place].join(" ");
+  const legend = `The bars are of digit ${digits.indexOf(leastSure) + 1}, the least sure.`;
+  return [`It is ${number}.`, ...unsure, legend].join(" ");
 }
 
-function say(text, problem = false) {
+function showMessage(text, isError = false) {
   element("message").textContent = text;
-  element("message").className = problem ? "problem" : "";
+  element("message").className = isError ? "error" : "";
 }
 
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`.replace("..", ".");
+const toSentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`.replace("..", ".");
 
-function drawSeen(digits) {
-  const canvas = element("seen");
-  canvas.parentElement.hidden = digits.length === 0;
-  canvas.width = 28 * Math.max(1, digits.length);
-  digits.forEach(({ image }, place) => {
-    const data = new ImageData(28, 28);
-    image.forEach((level, i) => data.data.set([level, level, level, 255], 4 * i));
-    canvas.getContext("2d").putImageData(data, 28 * place, 0);
+function drawNetworkInput(digits) {
+  const input = element("network-input");
+  input.parentElement.hidden = digits.length === 0;
+  input.width = IMAGE_SIDE * Math.max(1, digits.length);
+  digits.forEach(({ image }, i) => {
+    const pixels = new ImageData(IMAGE_SIDE, IMAGE_SIDE);
+    image.forEach((level, pixel) => pixels.data.set([level, level, level, 255], 4 * pixel));
+    input.getContext("2d").putImageData(pixels, IMAGE_SIDE * i, 0);
   });
 }
 
-// The part of the paper that the picture which was asked about covers.
-let covered = [0, 0, paper.width, paper.height];
+// Left, top, width and height of the current picture on the canvas. Boxes are fractions of it.
+let pictureArea = wholeCanvas;
 
 function drawBoxes(digits) {
-  const lines = element("boxes").getContext("2d");
-  lines.clearRect(0, 0, paper.width, paper.height);
+  const boxes = element("boxes").getContext("2d");
+  boxes.clearRect(...wholeCanvas);
   if (digits.length < 2) return;
-  const [x, y, width, height] = covered;
-  Object.assign(lines, { lineWidth: 3, strokeStyle: "#0072b2" });
+  const [x, y, width, height] = pictureArea;
+  Object.assign(boxes, { lineWidth: 3, strokeStyle: BLUE });
   for (const { box: [left, top, right, bottom] } of digits) {
-    lines.strokeRect(x + left * width, y + top * height, (right - left) * width, (bottom - top) * height);
+    boxes.strokeRect(x + left * width, y + top * height, (right - left) * width, (bottom - top) * height);
   }
 }
 
 // ── Drawing ──
 
-let stroke = null; // the last point of the line that is being drawn
-let drawing = 0; // counts what has been put on the paper and cleared
+let lastPoint = null; // of the stroke that is being drawn
+let version = 0; // increases when the canvas is cleared
+let hasOpenedPicture = false; // the canvas shows a file, not a drawing
 
-const pictures = new WeakMap(); // picture → the drawing it belongs to
-const cleared = (picture) => pictures.get(picture) !== drawing;
+const versions = new WeakMap(); // version of the canvas that a picture shows
+const isOutdated = (picture) => versions.get(picture) !== version;
 
 function clear() {
-  drawing += 1;
-  pen.fillStyle = "#fff";
-  pen.fillRect(0, 0, paper.width, paper.height);
-  covered = [0, 0, paper.width, paper.height];
+  version += 1;
+  context.fillStyle = "#fff";
+  context.fillRect(...wholeCanvas);
+  pictureArea = wholeCanvas;
+  hasOpenedPicture = false;
   element("bars").hidden = true;
-  drawSeen([]);
+  drawNetworkInput([]);
   drawBoxes([]);
 }
 
 function pointOf(event) {
-  const box = paper.getBoundingClientRect();
-  const scale = paper.width / box.width;
+  const box = canvas.getBoundingClientRect();
+  const scale = canvas.width / box.width;
   return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
 }
 
 function draw(event) {
-  if (!stroke) return;
-  const next = pointOf(event);
-  Object.assign(pen, { lineWidth: 36, lineCap: "round", strokeStyle: "#111" });
-  pen.beginPath();
-  pen.moveTo(...stroke);
-  pen.lineTo(next[0] + 0.01, next[1]); // a line of no length would leave no dot
-  pen.stroke();
-  stroke = next;
-  const now = drawing;
-  paper.toBlob((picture) => {
-    pictures.set(picture, now);
-    if (!cleared(picture)) ask(picture);
+  if (!lastPoint) return;
+  const [x, y] = pointOf(event);
+  Object.assign(context, { lineWidth: PEN_WIDTH, lineCap: "round", strokeStyle: "#111" });
+  context.beginPath();
+  context.moveTo(...lastPoint);
+  context.lineTo(x + 0.01, y); // a line of length 0 would draw no dot
+  context.stroke();
+  lastPoint = [x, y];
+  const drawnVersion = version;
+  canvas.toBlob((picture) => {
+    versions.set(picture, drawnVersion);
+    if (!isOutdated(picture)) predict(picture);
   });
 }
 
-let opened = false; // whether what lies on the paper is a picture, not a drawing
-
-paper.addEventListener("pointerdown", (event) => {
+canvas.addEventListener("pointerdown", (event) => {
   if (event.button) return;
   event.preventDefault();
-  paper.setPointerCapture(event.pointerId);
-  if (opened) clear();
-  opened = false;
-  stroke = pointOf(event);
+  canvas.setPointerCapture(event.pointerId);
+  if (hasOpenedPicture) clear();
+  lastPoint = pointOf(event);
   draw(event);
 });
-paper.addEventListener("pointermove", draw);
-for (const end of ["pointerup", "pointercancel"]) {
-  paper.addEventListener(end, () => { stroke = null; });
+canvas.addEventListener("pointermove", draw);
+for (const name of ["pointerup", "pointercancel"]) {
+  canvas.addEventListener(name, () => { lastPoint = null; });
 }
 
 element("clear").addEventListener("click", () => {
   clear();
-  opened = false;
   element("message").innerHTML = invitation;
   element("message").className = "";
 });
 
-// ── Pictures ──
+// ── Picture files ──
 
 async function open(file) {
   if (!file) return;
   clear();
-  opened = true;
-  if (file.size > maxBytes) return show({ error: tooLarge() });
+  hasOpenedPicture = true;
+  if (file.size > maxBytes) {
+    show({ error: tooLarge() });
+    return;
+  }
   const picture = new Blob([file]);
-  pictures.set(picture, drawing);
-  const now = drawing;
+  versions.set(picture, version);
   try {
     const bitmap = await createImageBitmap(file);
-    if (now !== drawing) return;
-    const scale = Math.min(paper.width / bitmap.width, paper.height / bitmap.height);
+    if (isOutdated(picture)) return;
+    const scale = Math.min(canvas.width / bitmap.width, canvas.height / bitmap.height);
     const [width, height] = [bitmap.width * scale, bitmap.height * scale];
-    covered = [(paper.width - width) / 2, (paper.height - height) / 2, width, height];
-    pen.drawImage(bitmap, ...covered);
+    pictureArea = [(canvas.width - width) / 2, (canvas.height - height) / 2, width, height];
+    context.drawImage(bitmap, ...pictureArea);
   } catch {
-    // A browser shows fewer formats than Pillow reads; the answer comes all the same.
+    // The browser cannot show this format, but Pillow may read it on the server.
   }
-  if (now === drawing) ask(picture);
+  if (!isOutdated(picture)) predict(picture);
 }
 
 element("file").addEventListener("change", (event) => {
   open(event.target.files[0]);
-  event.target.value = ""; // so that the same file can be opened again
+  event.target.value = ""; // so that the same file can be chosen again
 });
 addEventListener("dragover", (event) => {
   event.preventDefault();

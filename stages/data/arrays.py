@@ -1,7 +1,7 @@
-"""A data set on disk: a folder of .npy files, x_* images and y_* labels, with their checksums.
+"""Data sets on disk: directories of .npy files and their checksums.
 
-`numpy.save` writes the same bytes for the same array, and its files can be memory-mapped.
-SHA256SUMS, in the format of `sha256sum`, ties the files of a folder together.
+`numpy.save` writes the same bytes for the same array, and .npy files can be memory-mapped. Images
+are x_SPLIT.npy, labels y_SPLIT.npy. SHA256SUMS has the format of the command `sha256sum`.
 """
 
 import hashlib
@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.edges.bad_input import BadInput
-from stages.edges.replacing import replacing
+from stages.common.atomic_write import atomic_write
+from stages.common.errors import UserError
 
 CLASSES = 10
 SIDE = 28
 SUMS = "SHA256SUMS"
-# What NumPy raises for a damaged file; the last four for a damaged header.
+# Exceptions of NumPy for a damaged file; the last four come from a damaged header.
 UNREADABLE = (ValueError, EOFError, OSError, TypeError, OverflowError, SyntaxError, TokenError)
 
 Array = npt.NDArray[Any]
 
 
-def save_arrays(folder: Path, arrays: Mapping[str, Array]) -> None:
-    """Replaces a folder by one that holds each array as `name`.npy, and their checksums."""
-    with replacing(folder) as partial:
+def save_arrays(directory: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes each array as NAME.npy, and their checksums, into a directory that is replaced."""
+    with atomic_write(directory) as partial:
         partial.mkdir()
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array, allow_pickle=False)
@@ -35,79 +35,82 @@ def save_arrays(folder: Path, arrays: Mapping[str, Array]) -> None:
         (partial / SUMS).write_text("".join(sums), newline="\n")
 
 
-def load_split(folder: Path, split: str, dtype: npt.DTypeLike) -> tuple[Array, Array]:
-    """Reads the images and labels of one split, and checks that they are what was saved.
+def load_split(directory: Path, split: str, dtype: npt.DTypeLike) -> tuple[Array, Array]:
+    """Loads and validates the images and labels of one split.
 
     Args:
-        folder: a folder written by `save_arrays`.
+        directory: a directory written by `save_arrays`.
         split: train, validation or test.
-        dtype: what the images must be, uint8 or float32.
+        dtype: the expected type of the images, uint8 or float32.
 
     Returns:
-        The images, of that dtype and shape (n, 28, 28), memory-mapped, and the labels,
-        uint8 of shape (n,).
+        Images of this dtype and shape (n, 28, 28), memory-mapped, and labels, uint8 of shape (n,).
 
     Raises:
-        BadInput: a file is missing, damaged, or of another type or shape; there are not as
-            many labels as images; a label is no digit; or a checksum does not agree.
+        UserError: a file is missing, damaged or changed, or has another type or shape, or the
+            labels do not fit the images.
     """
-    x_path, y_path = folder / f"x_{split}.npy", folder / f"y_{split}.npy"
+    x_path, y_path = directory / f"x_{split}.npy", directory / f"y_{split}.npy"
     x = load_array(x_path, dtype, (SIDE, SIDE))
     y = load_array(y_path, np.uint8, ())
     if len(x) != len(y):
         raise damaged(y_path, f"has {len(y)} labels for {len(x)} images")
     if y.size and y.max() >= CLASSES:
-        raise damaged(y_path, f"holds the label {y.max()}; labels go from 0 to {CLASSES - 1}")
+        raise damaged(y_path, f"contains the label {y.max()}; expected 0 to {CLASSES - 1}")
     return x, np.array(y)
 
 
-def load_classes(folder: Path) -> list[str]:
-    """Reads what the labels of a folder written by `save_arrays` stand for.
+def load_classes(directory: Path) -> list[str]:
+    """Loads the class names, in the order of the labels.
 
     Raises:
-        BadInput: as `load_array`, or there are not as many as there are classes.
+        UserError: as for `load_array`, or the number of classes is wrong.
     """
-    path = folder / "classes.npy"
+    path = directory / "classes.npy"
     classes: list[str] = load_array(path, np.str_, ()).tolist()
     if len(classes) != CLASSES:
-        raise damaged(path, f"names {len(classes)} classes, not {CLASSES}")
+        raise damaged(path, f"has {len(classes)} class names; expected {CLASSES}")
     return classes
 
 
 def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) -> Array:
-    """Memory-maps one array of n items, and checks its checksum and its items' type and shape.
+    """Memory-maps an array of n items after checking its type, shape and checksum.
 
-    The map is copy-on-write: writable for those who ask (DLPack), never to the file.
+    The map is copy-on-write: it counts as writable, as DLPack demands, and the file stays as it is.
 
     Raises:
-        BadInput: the file is missing, damaged or of another type or shape.
+        UserError: the file is missing, damaged or changed, or has another type or shape.
     """
     try:
-        # Not np.load, which opens zip files and pickles too.
+        # np.load would also open zip and pickle files.
         array: Array = np.lib.format.open_memmap(path, mode="c")
     except FileNotFoundError:
-        raise BadInput(f"{path} is missing; dvc repro makes it") from None
+        raise UserError(f"{path} is missing; dvc repro makes it") from None
     except UNREADABLE as problem:
         raise damaged(path, f"cannot be read ({problem})") from None
     expected = f"{np.dtype(dtype)} of shape {('n', *item_shape)}".replace("'", "")
-    # issubdtype, as texts may be of any length.
-    same = np.issubdtype(array.dtype, dtype) and array.dtype.isnative
-    if not same or array.ndim == 0 or array.shape[1:] != item_shape:
-        raise damaged(path, f"holds {array.dtype} of shape {array.shape}, not {expected}")
+    # issubdtype accepts strings of any length.
+    is_expected_type = np.issubdtype(array.dtype, dtype) and array.dtype.isnative
+    if not is_expected_type or array.ndim == 0 or array.shape[1:] != item_shape:
+        raise damaged(path, f"is {array.dtype} of shape {array.shape}; expected {expected}")
     if checksums(path.parent / SUMS).get(path.name) != sha256(path):
-        raise damaged(path, f"is not what was saved: its SHA-256 is not the one in {SUMS}")
+        raise damaged(path, f"has changed: its SHA-256 is not the one in {SUMS}")
     return array
 
 
 def checksums(path: Path) -> dict[str, str]:
-    """Reads a SHA256SUMS file: file name to hexadecimal digest."""
+    """Reads a SHA256SUMS file: file name to hexadecimal digest.
+
+    Raises:
+        UserError: the file is missing or has another format.
+    """
     try:
         lines = path.read_text().splitlines()
         return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
     except FileNotFoundError:
-        raise BadInput(f"{path} is missing; dvc repro makes it") from None
+        raise UserError(f"{path} is missing; dvc repro makes it") from None
     except ValueError:
-        raise damaged(path, "is no list of checksums") from None
+        raise damaged(path, "is not a list of checksums") from None
 
 
 def sha256(path: Path) -> str:
@@ -115,5 +118,5 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def damaged(path: Path, problem: str) -> BadInput:
-    return BadInput(f"{path} {problem}; remove {path.parent} and run dvc repro")
+def damaged(path: Path, problem: str) -> UserError:
+    return UserError(f"{path} {problem}; remove {path.parent} and run dvc repro")

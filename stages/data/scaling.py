@@ -1,4 +1,4 @@
-"""How pixels from 0 to 255 become the numbers that the network sees."""
+"""Scaling of pixels from 0..255 to the network's input."""
 
 from typing import Any, Literal, NamedTuple, Self
 
@@ -14,16 +14,16 @@ class Scaling(NamedTuple):
 
     @classmethod
     def fit(cls, name: Literal["unit", "standard"], x_train: npt.NDArray[np.uint8]) -> Self:
-        """The scaling of that name for the training images.
+        """Computes the offset and the divisor from the training images.
 
         Args:
-            name: `unit` maps 0..255 to 0..1; `standard` maps the training pixels, all taken
-                together, to mean 0 and variance 1.
+            name: `unit` maps 0..255 to 0..1. `standard` gives the training pixels, taken
+                together, mean 0 and variance 1.
             x_train: uint8 of shape (n, 28, 28).
         """
         if name == "unit":
             return cls(offset=0.0, divisor=255.0)
-        # From whole numbers, so that no order of summation can change a bit.
+        # Sums of integers are exact, so they do not depend on the order of summation.
         counts = np.bincount(x_train.ravel(), minlength=256)
         pixels = np.arange(256)
         mean = int(counts @ pixels) / x_train.size
@@ -31,7 +31,7 @@ class Scaling(NamedTuple):
         return cls(offset=mean, divisor=float(np.sqrt(variance)))
 
     def __call__(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Scales pixels of any shape, uint8 or a float between two of them, to float32."""
+        """Scales pixels, uint8 or float, of any shape to float32."""
         scaled = x.astype(np.float32)
         scaled -= np.float32(self.offset)
         scaled /= np.float32(self.divisor)

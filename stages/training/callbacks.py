@@ -1,4 +1,4 @@
-"""What happens after each epoch of a training."""
+"""Keras callbacks of the stage train: divergence, checkpoint, history and progress."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,23 +6,24 @@ from typing import Any
 
 import numpy.typing as npt
 
-from stages.edges.bad_input import BadInput
-from stages.edges.progress import Progress
+from stages.common.command_line import raise_if_signalled
+from stages.common.errors import UserError
+from stages.common.progress import Progress
 from stages.training.checkpoint import Checkpoint, State
-from stages.training.repeatable import keras
+from stages.training.tensorflow_setup import keras
 
 
 class StopAtDivergence(keras.callbacks.Callback):  # type: ignore[misc]
-    """Raises BadInput as soon as a loss is no finite number. The first of the callbacks."""
+    """Raises UserError when a loss is not finite. It must be the first callback."""
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate  # at the first step; a schedule may have it fall to 0
+        self.learning_rate = learning_rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         for name in ("loss", "val_loss"):
             if not math.isfinite(logs[name]):
-                raise BadInput(
+                raise UserError(
                     f"train: {name} is {logs[name]} after epoch {epoch + 1}, so training stops; "
                     f"try a train.learning_rate below {self.learning_rate:g}, "
                     "or normalize.scaling standard"
@@ -30,10 +31,10 @@ class StopAtDivergence(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
-    """Saves the state of the training, and goes on from a saved one.
+    """Saves the state of the training after each epoch, and restores it.
 
     Attributes:
-        history: for each epoch so far, also of a training that was killed, what Keras reports.
+        history: Keras's logs of each epoch so far, including those before a restart.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -42,11 +43,11 @@ class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
         self.history: list[dict[str, float]] = []
 
     def resume(self, model: Any, epochs: int) -> None:
-        """Gives the model the state saved for it, if there is one.
+        """Restores the saved state, if there is a valid one.
 
         Args:
             model: a CompiledEpoch.
-            epochs: that the training is to have in the end.
+            epochs: number of epochs of the whole training.
         """
         state = self.checkpoint.load(values(model), epochs)
         if state:
@@ -57,14 +58,11 @@ class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
         self.history.append({name: float(value) for name, value in logs.items()})
         self.checkpoint.save(State(values(self.model), self.history))
+        raise_if_signalled()
 
 
 def variables(model: Any) -> list[Any]:
-    """Everything that training changes.
-
-    The weights, what layers keep beside them (the state of their random numbers too), and what the
-    optimizer keeps.
-    """
+    """All variables that training changes: weights, other state of layers, optimizer state."""
     return [*model.network.variables, *model.optimizer.variables]
 
 
@@ -73,7 +71,7 @@ def values(model: Any) -> list[npt.NDArray[Any]]:
 
 
 class WriteHistory(keras.callbacks.Callback):  # type: ignore[misc]
-    """Hands on what Keras reports of each epoch. After SaveCheckpoint, which brings it back."""
+    """Passes the logs of each epoch to a function. It must follow SaveCheckpoint."""
 
     def __init__(self, log: Callable[[Mapping[str, float]], None]) -> None:
         super().__init__()
@@ -84,7 +82,7 @@ class WriteHistory(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class ShowProgress(keras.callbacks.Callback):  # type: ignore[misc]
-    """A bar, or a line an epoch."""
+    """Shows a progress bar, or prints a line for each epoch."""
 
     def __init__(self, progress: Progress, epochs: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A training's state after its last whole epoch, so that a killed one goes on from there."""
+"""Checkpoint file with the state of a training after its last complete epoch."""
 
 import hashlib
 import json
@@ -12,20 +12,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stages.common.atomic_write import atomic_write
 from stages.data.arrays import UNREADABLE
-from stages.edges.replacing import replacing
 
 Array = npt.NDArray[Any]
-# RuntimeError: the damage makes a part look encrypted, or packed in a way that zipfile lacks.
+# RuntimeError: damage can make an entry look encrypted, or compressed by an unknown method.
 DAMAGED = (*UNREADABLE, AttributeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
+class InvalidState(ValueError):
+    """The state does not fit the training; the message is the end of "checkpoint.npz …"."""
+
+
 class State(NamedTuple):
-    """What a training has come to.
+    """State of a training.
 
     Attributes:
-        variables: the weights, what layers keep beside them, and what the optimizer keeps.
-        history: for each epoch so far, what Keras reports of it.
+        variables: weights, other state of layers, and optimizer state.
+        history: Keras's logs of each epoch so far.
     """
 
     variables: list[Array]
@@ -33,12 +37,12 @@ class State(NamedTuple):
 
 
 class Checkpoint:
-    """A file that holds the state of one training, and what that training depends on.
+    """A file with the state of one training, and with digests of what the training depends on.
 
     Args:
-        path: of the file.
-        dependencies: what the training depends on, by name. A state that was saved with
-            others is not used.
+        path: path of the file.
+        dependencies: digests of data, parameters and code. A state that was saved with other
+            digests is ignored.
     """
 
     def __init__(self, path: Path, dependencies: Mapping[str, str]) -> None:
@@ -47,69 +51,69 @@ class Checkpoint:
 
     def save(self, state: State) -> None:
         about = json.dumps({"dependencies": self.dependencies, "history": state.history})
-        arrays = {f"variable_{place}": array for place, array in enumerate(state.variables)}
+        arrays = {f"variable_{index}": array for index, array in enumerate(state.variables)}
         arrays["about"] = np.array(about)
-        with replacing(self.path) as partial, partial.open("wb") as file:
+        with atomic_write(self.path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
-    def load(self, like: Sequence[Array], epochs: int) -> State | None:
-        """The state to go on from, or None; says why where there is one that cannot be used.
+    def load(self, initial: Sequence[Array], epochs: int) -> State | None:
+        """The saved state, or None if there is none; prints why a state is ignored.
 
         Args:
-            like: the variables of the training that is to go on, as they are at its start.
-            epochs: that it is to have in the end.
+            initial: the training's variables before its first epoch.
+            epochs: number of epochs of the whole training.
         """
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
-                variables = [file[f"variable_{place}"] for place in range(len(file.files) - 1)]
+                variables = [file[f"variable_{index}"] for index in range(len(file.files) - 1)]
             state = State(variables, about["history"])
-            others = [
+            changed = [
                 name
                 for name, value in self.dependencies.items()
                 if about["dependencies"].get(name) != value
             ]
+            if changed:
+                raise InvalidState(f"was saved with different {', '.join(changed)}")
+            validate(state, initial, epochs)
         except FileNotFoundError:
             return None
+        except InvalidState as problem:
+            reason = str(problem)
         except DAMAGED as problem:
-            print(f"{self.path} is damaged ({problem}): training starts afresh")
-            return None
-        if others:
-            print(f"{self.path} is of other {' and '.join(others)}: training starts afresh")
-            return None
-        if wrong := what_is_wrong(state, like, epochs):
-            print(f"{self.path} {wrong}: training starts afresh")
-            return None
-        return state
+            reason = f"is damaged ({problem})"
+        else:
+            return state
+        print(f"{self.path} {reason}; ignored, training starts at epoch 1")
+        return None
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
 
-def what_is_wrong(state: State, like: Sequence[Array], epochs: int) -> str:
-    """Why a training with such variables cannot go on from a state; empty where it can."""
+def validate(state: State, initial: Sequence[Array], epochs: int) -> None:
+    """Raises InvalidState unless a training with these initial variables can continue."""
     if not isinstance(state.history, list) or not 1 <= len(state.history) <= epochs:
-        return f"has no history of 1 to {epochs} epochs"
+        raise InvalidState(f"has no history of 1 to {epochs} epochs")
     for logs in state.history:
         values = list(logs.values()) if isinstance(logs, dict) else []
         if not values or not all(type(value) is float and math.isfinite(value) for value in values):
-            return f"has an epoch {logs!r:.60} in its history"
-    if len(state.variables) != len(like):
-        return f"holds {len(state.variables)} variables instead of {len(like)}"
-    for place, (array, expected) in enumerate(zip(state.variables, like, strict=True)):
+            raise InvalidState(f"has the invalid epoch {logs!r:.60} in its history")
+    if len(state.variables) != len(initial):
+        raise InvalidState(f"has {len(state.variables)} variables; expected {len(initial)}")
+    for index, (array, expected) in enumerate(zip(state.variables, initial, strict=True)):
         if (array.shape, array.dtype) != (expected.shape, expected.dtype):
-            return (
-                f"holds a variable {place} of {array.dtype} {array.shape} "
-                f"instead of {expected.dtype} {expected.shape}"
+            raise InvalidState(
+                f"has a variable {index} of {array.dtype} {array.shape}; "
+                f"expected {expected.dtype} {expected.shape}"
             )
         if not np.isfinite(array).all():
-            return f"holds a variable {place} that is not finite"
-    return ""
+            raise InvalidState(f"has a variable {index} that is not finite")
 
 
 def digest(paths: Sequence[Path]) -> str:
-    """The SHA-256 of the contents of files, in their order."""
-    whole = hashlib.sha256()
+    """SHA-256 of the contents of files, in this order."""
+    sha256 = hashlib.sha256()
     for path in paths:
-        whole.update(hashlib.sha256(path.read_bytes()).digest())
-    return whole.hexdigest()
+        sha256.update(hashlib.sha256(path.read_bytes()).digest())
+    return sha256.hexdigest()

@@ -1,9 +1,9 @@
-"""A whole epoch as one compiled program, for networks whose single steps are over too soon.
+"""Keras model that compiles a whole training epoch into one XLA program.
 
-At batch size 32 a step of the tutorial's network is half a millisecond of arithmetic, and
-Keras's `fit` spends as much again on calling it. Here `fit` still drives the epochs, the
-callbacks and the validation, but what it takes for one step is an epoch: the batch is a
-permutation of the training images, and XLA compiles the loop over its minibatches.
+For small networks the Python call for each batch costs as much as the arithmetic: at batch size 32
+a step of the tutorial's network takes half a millisecond, and so does Keras's call. Here `fit`
+still drives the epochs, callbacks and validation, but one of its steps is a whole epoch: its input
+is a permutation of the training images, and XLA compiles the loop over the batches.
 """
 
 from collections.abc import Callable
@@ -12,29 +12,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.edges.bad_input import BadInput
-from stages.training.layers import layers_for_xla
-from stages.training.repeatable import keras, tf
-from stages.training.unsupported import COMPILES, refuse_unsupported
-from stages.training.warps import Warping
+from stages.common.errors import UserError
+from stages.training.augmentation import Augmenter
+from stages.training.checks import NOT_COMPILABLE, check_trainable
+from stages.training.deterministic_layers import deterministic_layers
+from stages.training.tensorflow_setup import keras, tf
 
-# Images that are judged at a time. All at once, a convolution's outputs would take gigabytes.
-JUDGED = 1_000
+# The outputs of a convolution for all images at once would take gigabytes.
+EVAL_BATCH_SIZE = 1_000
 
 
 class CompiledEpoch(keras.Model):  # type: ignore[misc]
-    """Trains a network an epoch at a time; fit it on `permutations`, a step for each epoch.
+    """Trains a network one epoch a step; call `fit` with `permutations`.
 
-    Every step is what Keras's own would be: layers know that they are trained, the losses of
-    regularizers count, and what layers keep apart from weights (the statistics of a batch
-    normalization, where a random layer has got to) goes on from step to step.
+    A batch is trained as Keras does: with training=True, regularization losses, and the updates of
+    state that is not trained (batch statistics, seeds of random layers).
 
     Args:
-        network: a keras.Model that gives probabilities, (n, …) -> (n, classes).
-        x: the training images, float32 of shape (n, …), which are not copied.
-        y: their labels, whole numbers of shape (n,).
-        batch_size: from 1 to n. The last batch has what is left, as in Keras.
-        warping: what is done to each image before the network is trained on it.
+        network: a keras.Model from images, (n, …), to probabilities, (n, classes).
+        x: training images, float32 of shape (n, …), used without a copy.
+        y: labels, integers of shape (n,).
+        batch_size: from 1 to n. The last batch of an epoch has the remaining images.
+        augmenter: distorts each batch, or None.
     """
 
     def __init__(
@@ -43,140 +42,144 @@ class CompiledEpoch(keras.Model):  # type: ignore[misc]
         x: npt.NDArray[Any],
         y: npt.NDArray[Any],
         batch_size: int,
-        warping: Warping | None = None,
+        augmenter: Augmenter | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.x = in_place(x)
+        self.x = zero_copy_tensor(x)
         self.y = tf.constant(y, tf.int32)
         self.batch_size = batch_size
-        self.warping = warping
+        self.augmenter = augmenter
 
     def compile(self, optimizer: Any, loss: Any) -> None:
-        """Takes the optimizer and the loss, as Keras does; accuracy is reported with it.
-
-        They become the network's own, so that they are saved with it.
+        """Compiles the network with an optimizer and a loss, which are saved with it.
 
         Raises:
-            BadInput: the network cannot be trained in this way; the message names the layer.
+            UserError: the network cannot be trained in this way; the message names the layer.
         """
-        refuse_unsupported(self.network)
+        check_trainable(self.network)
         self.network.compile(optimizer, loss, metrics=["accuracy"])
         super().compile(self.network.optimizer, jit_compile=True)
-        if not self.jit_compile:  # a layer inside of another has said that it cannot be compiled
-            raise BadInput(f"The network {COMPILES}")
-        # Before the loop is traced, which can create no variables.
+        if not self.jit_compile:  # Keras has found a nested layer that XLA cannot compile
+            raise UserError(f"The network {NOT_COMPILABLE}")
+        # Variables cannot be created while the loop is traced.
         self.optimizer.build(self.network.trainable_variables)
 
-    def train_step(self, epoch_and_order: tuple[Any, Any]) -> dict[str, Any]:
-        """An epoch, of this number: updates the network by minibatches in this order, (n,)."""
-        epoch, permutation = epoch_and_order
+    def train_step(self, epoch_and_permutation: tuple[Any, Any]) -> dict[str, Any]:
+        """Trains one epoch, given its number and the order of the images, (n,)."""
+        epoch, permutation = epoch_and_permutation
         images = self.y.shape[0]
-        warping = self.warping
-        noise = warping.noise(images, epoch) if warping else None  # (n, k)
+        augmenter = self.augmenter
+        noise = augmenter.noise(images, epoch) if augmenter else None  # (n, k)
 
-        def train_on(start: Any, size: int) -> tuple[Any, Any]:
-            # Not permutation[start : start + size], of which XLA does not see the length.
-            places = tf.slice(permutation, [start], [size])
-            x = tf.gather(self.x, places)
-            if warping:
-                x = warping(x, tf.gather(noise, places))
-            return self.minibatch(x, tf.gather(self.y, places))
+        def train(start: Any, size: int) -> tuple[Any, Any]:
+            # tf.slice: XLA would not know the length of permutation[start : start + size].
+            indices = tf.slice(permutation, [start], [size])
+            x = tf.gather(self.x, indices)
+            if augmenter:
+                x = augmenter(x, tf.gather(noise, indices))
+            return self.train_batch(x, tf.gather(self.y, indices))
 
-        with layers_for_xla():
-            return means(train_on, images, self.batch_size)
+        with deterministic_layers():
+            return mean_over_batches(train, images, self.batch_size)
 
-    def minibatch(self, x: Any, labels: Any) -> tuple[Any, Any]:
-        """Updates the network by images, (b, …), with labels, (b,); their mean loss, and hits."""
+    def train_batch(self, x: Any, labels: Any) -> tuple[Any, Any]:
+        """Trains on images, (b, …), with labels, (b,); returns the mean loss and correct images."""
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
             probabilities = self.network(x, training=True)  # (b, classes)
             loss = self.network.compute_loss(y=labels, y_pred=probabilities, training=True)
-            scaled = self.optimizer.scale_loss(loss)  # for training in float16
+            scaled = self.optimizer.scale_loss(loss)  # for mixed precision
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        return loss, hits(labels, probabilities)
+        return loss, count_correct(labels, probabilities)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Loss and accuracy of images, (n, …), with labels, (n,)."""
+        """Loss and accuracy for images, (n, …), and labels, (n,)."""
         x, y = data
 
-        def judge(start: Any, size: int) -> tuple[Any, Any]:
-            places = start + tf.range(size)
-            labels = tf.gather(y, places)
-            probabilities = self.network(tf.gather(x, places), training=False)  # (b, classes)
+        def evaluate(start: Any, size: int) -> tuple[Any, Any]:
+            indices = start + tf.range(size)
+            labels = tf.gather(y, indices)
+            probabilities = self.network(tf.gather(x, indices), training=False)  # (b, classes)
             loss = self.network.compute_loss(y=labels, y_pred=probabilities, training=False)
-            return loss, hits(labels, probabilities)
+            return loss, count_correct(labels, probabilities)
 
-        with layers_for_xla():
-            return means(judge, y.shape[0], min(JUDGED, y.shape[0]))
+        with deterministic_layers():
+            return mean_over_batches(evaluate, y.shape[0], min(EVAL_BATCH_SIZE, y.shape[0]))
 
 
-def means(step: Callable[[Any, int], tuple[Any, Any]], images: int, size: int) -> dict[str, Any]:
-    """The mean loss and accuracy of images that are taken so many at a time, then what is left.
+def mean_over_batches(
+    step: Callable[[Any, int], tuple[Any, Any]], images: int, batch_size: int
+) -> dict[str, Any]:
+    """Mean loss and accuracy over batches.
 
     Args:
-        step: from the place of a batch's first image and the batch's size to its mean loss
-            and its hits.
-        images: of them all, at least `size`.
-        size: of a batch.
+        step: from the index of a batch's first image and the size of the batch to its mean loss and
+            its number of correct images.
+        images: number of images, at least `batch_size`.
+        batch_size: size of all batches but the last.
     """
 
-    def add(i: Any, loss: Any, right: Any) -> tuple[Any, Any, Any]:
-        batch_loss, batch_right = step(i * size, size)
-        return i + 1, loss + tf.cast(batch_loss, tf.float32) * size, right + batch_right
+    def add(i: Any, loss: Any, correct: Any) -> tuple[Any, Any, Any]:
+        batch_loss, batch_correct = step(i * batch_size, batch_size)
+        return (
+            i + 1,
+            loss + tf.cast(batch_loss, tf.float32) * batch_size,
+            correct + batch_correct,
+        )
 
-    whole, left = divmod(images, size)
-    _, loss, right = tf.while_loop(lambda i, *_: i < whole, add, (0, 0.0, 0.0))
-    if left:
-        rest_loss, rest_right = step(whole * size, left)
-        loss, right = loss + tf.cast(rest_loss, tf.float32) * left, right + rest_right
-    return {"loss": loss / images, "accuracy": right / images}
+    batches, rest = divmod(images, batch_size)
+    _, loss, correct = tf.while_loop(lambda i, *_: i < batches, add, (0, 0.0, 0.0))
+    if rest:
+        rest_loss, rest_correct = step(batches * batch_size, rest)
+        loss, correct = loss + tf.cast(rest_loss, tf.float32) * rest, correct + rest_correct
+    return {"loss": loss / images, "accuracy": correct / images}
 
 
-def hits(labels: Any, probabilities: Any) -> Any:
+def count_correct(labels: Any, probabilities: Any) -> Any:
     best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
     return tf.reduce_sum(tf.cast(best == tf.cast(labels, tf.int32), tf.float32))
 
 
 def permutations(images: int, seed: int, first: int, last: int) -> Any:
-    """For each epoch from the first to the last, counted from 1, the order of the training images.
+    """The order of the training images in each epoch from `first` to `last`, counted from 1.
 
-    It depends on the seed and the epoch alone, so a training that goes on after some epochs
-    sees what an uninterrupted one sees.
+    It depends on the seed and the epoch only, so that a resumed training sees the same batches.
 
-    Not from a generator, which a PyDataset of Keras is in the end: TensorFlow's Dataset of one (on
-    Python 3.11) sets how malloc gets large blocks, and with all cores an epoch then takes half as
-    long again.
+    A Python generator or Keras's PyDataset is not used: TensorFlow then changes malloc's settings
+    for large blocks (on Python 3.11), and an epoch on all cores takes half as long again.
 
     Returns:
-        A tf.data.Dataset of each epoch's number, int64, and its order, int32 of shape (images,).
+        A tf.data.Dataset of the epoch's number, int64, and its order, int32 of shape (images,).
     """
 
     def permutation(epoch: int) -> npt.NDArray[np.int32]:
         return np.random.default_rng([seed, epoch]).permutation(images).astype(np.int32)
 
-    def order(epoch: Any) -> Any:
+    def add_permutation(epoch: Any) -> Any:
         drawn = tf.numpy_function(permutation, [epoch], tf.int32)
         return epoch, tf.ensure_shape(drawn, [images])
 
-    return untuned(tf.data.Dataset.range(first, last + 1).map(order))
+    return without_autotune(tf.data.Dataset.range(first, last + 1).map(add_permutation))
 
 
 def one_batch(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
-    """A tf.data.Dataset whose only batch is all of x, (n, …), and y, (n,), in their own memory."""
-    return untuned(tf.data.Dataset.from_tensors((in_place(x), in_place(y))))
+    """A tf.data.Dataset with a single batch of all x, (n, …), and y, (n,), without a copy."""
+    return without_autotune(
+        tf.data.Dataset.from_tensors((zero_copy_tensor(x), zero_copy_tensor(y)))
+    )
 
 
-def in_place(array: npt.NDArray[Any]) -> Any:
-    """A tensor of an array's own memory, mapped from a file or not, which must stay as it is."""
+def zero_copy_tensor(array: npt.NDArray[Any]) -> Any:
+    """A tensor that shares an array's memory, which must not change any more."""
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def untuned(dataset: Any) -> Any:
-    """The dataset without the thread that tunes it.
+def without_autotune(dataset: Any) -> Any:
+    """The dataset without its autotuning thread.
 
-    There is nothing to tune, and who is done with the dataset waits for that thread, which looks
-    up ever more seldom: for seconds at the end of a training, and a little after each epoch.
+    These datasets need no tuning, and the end of an iteration waits for the thread's next wake-up:
+    a little after each epoch, and seconds at the end of a training.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

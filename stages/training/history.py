@@ -1,4 +1,4 @@
-"""Loss and accuracy after each epoch, as DVCLive keeps them for DVC's tables and plots."""
+"""Metrics of each epoch in DVCLive's files, for DVC's tables and plots."""
 
 import json
 import os
@@ -10,83 +10,84 @@ from typing import Any
 
 import pandas as pd
 
-from stages.edges.bad_input import BadInput
-from stages.edges.replacing import remove, replacing
+from stages.common.atomic_write import atomic_write, remove
+from stages.common.errors import UserError
 
-PREFIXES = {"train": "", "validation": "val_"}  # of Keras's names
+PREFIXES = {"train": "", "validation": "val_"}  # of the names in Keras's logs
 METRICS = ("loss", "accuracy")
 
 
 @contextmanager
-def history_in(folder: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """Writes the history of a training with DVCLive, while it runs.
+def write_history(directory: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Writes the metrics of a training with DVCLive while it runs.
 
-    Yields a function that takes what Keras reports of the next epoch: loss, accuracy, val_loss and
-    val_accuracy. After each call the folder's files hold all epochs so far, as curves, and the last
-    accuracies, as metrics; whoever reads them meanwhile, or after a kill, finds each of them whole.
-    Six digits are kept, so that noise in the last bits makes no difference.
+    Yields a function that takes Keras's logs of the next epoch: loss, accuracy, val_loss and
+    val_accuracy. After each call the files contain all epochs as curves and the last accuracies as
+    metrics; each file is complete at any time, also after a kill. Values are rounded to six
+    digits, so that rounding errors do not show.
 
     Args:
-        folder: is replaced.
+        directory: output directory, which is replaced.
 
     Raises:
-        BadInput: git has no commit yet, without which DVCLive does not start.
+        UserError: the git repository has no commit, which DVCLive requires.
     """
-    # Otherwise the user's settings would have it take up an earlier history, or send this one
-    # to a server.
+    # User settings could make DVCLive continue another history, or send this one to a server.
     for variable in [name for name in os.environ if name.startswith("DVCLIVE_")]:
         del os.environ[variable]
     os.environ["DVC_STUDIO_OFFLINE"] = "true"
-    # Here, as half a second is too much for those who only read.
+    # Imported here, since it takes half a second, which readers of histories do not need.
     from dvclive import Live  # type: ignore[attr-defined]
     from scmrepo.exceptions import SCMError
 
-    # DVCLive writes its files bit by bit, so it does that beside.
-    partial = folder.with_name(f"partial-{folder.name}")
+    # DVCLive does not write atomically, so it writes to a temporary directory.
+    partial = directory.with_name(f"partial-{directory.name}")
     remove(partial)
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         with Live(str(partial), dvcyaml=None, save_dvc_exp=False) as live:
-            remove(folder)
+            remove(directory)
             live.step = 1
             curves: dict[str, list[dict[str, Any]]] = {metric: [] for metric in METRICS}
 
-            def log(epoch: Mapping[str, float]) -> None:
+            def log(logs: Mapping[str, float]) -> None:
                 for metric, points in curves.items():
                     for split, prefix in PREFIXES.items():
-                        value = round(epoch[prefix + metric], 6)
+                        value = round(logs[prefix + metric], 6)
                         points.append({"step": live.step, "split": split, metric: value})
-                    # One file for both splits, for DVC draws a panel for each file.
+                    # One file for both splits: DVC draws a plot for each file.
                     live.log_plot(metric, points, x="step", y=metric)
-                # Columns of DVC's tables, left of the error's, so no more than two.
+                # Each metric is a column in DVC's tables, so only two.
                 for split, prefix in PREFIXES.items():
-                    accuracy = round(epoch[f"{prefix}accuracy"], 6)
+                    accuracy = round(logs[f"{prefix}accuracy"], 6)
                     live.log_metric(f"{split}/accuracy", accuracy, plot=False)
                 live.make_summary()
                 for path in partial.rglob("*.*"):
-                    with replacing(folder / path.relative_to(partial)) as copy:
+                    with atomic_write(directory / path.relative_to(partial)) as copy:
                         shutil.copyfile(path, copy)
-                live.next_step()  # tells VS Code that there is something to read
+                live.next_step()  # notifies DVC's extension for VS Code
 
             yield log
     except SCMError:
-        raise BadInput("DVCLive needs a git repository with a commit: git commit") from None
+        raise UserError(
+            "git: no repository with a commit here (a ZIP download?); git clone gives one"
+        ) from None
     finally:
         remove(partial)
 
 
-def curves_in(text: str, metric: str) -> pd.DataFrame:
-    """Reads what `history_in` wrote about a metric.
+def read_curves(text: str, metric: str) -> pd.DataFrame:
+    """Reads a curve that `write_history` wrote.
 
     Args:
-        text: of one of the folder's files in `plots/custom/`.
+        text: content of a file in `plots/custom/`.
         metric: `loss` or `accuracy`.
 
     Returns:
         A row for each epoch, with its number, from 1, as index; columns `train` and `validation`.
 
     Raises:
-        ValueError, LookupError: it is no such file.
+        ValueError, LookupError: the text has another format.
     """
     points = pd.DataFrame(json.loads(text))
     return points.pivot_table(index="step", columns="split", values=metric)

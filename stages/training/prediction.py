@@ -1,4 +1,4 @@
-"""What a network says of images, with the same bits on every processor."""
+"""Prediction with the same bits on every processor."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,32 +6,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.training.layers import layers_for_xla
-from stages.training.repeatable import tf
+from stages.training.deterministic_layers import deterministic_layers
+from stages.training.tensorflow_setup import tf
 
-# Images of a batch; what is left is filled up, so that one program does for any number of them.
-BATCH = 100
+BATCH_SIZE = 100
 
 
 def predictor(network: Any) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
-    """A function from images, float32 of shape (n, …), to probabilities, float32 (n, classes).
+    """Returns a function from images, float32 (n, …), to probabilities, float32 (n, classes).
 
-    Not `network.predict`: the order in which that adds up is not the same on every processor. The
-    first call takes half a second more, to compile.
+    It replaces `network.predict`, whose summation order depends on the processor. The first call
+    takes half a second longer, for the compilation.
     """
 
     @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
-    def of_batch(images: Any) -> Any:
-        with layers_for_xla():
+    def predict_batch(images: Any) -> Any:
+        with deterministic_layers():
             return network(images, training=False)
 
     def predict(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         parts = []
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            filled = np.zeros((BATCH, *images.shape[1:]), np.float32)
-            filled[: len(batch)] = batch
-            parts.append(of_batch(filled).numpy()[: len(batch)])
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            # The last batch is padded, so that all have the size that was compiled.
+            padded = np.zeros((BATCH_SIZE, *images.shape[1:]), np.float32)
+            padded[: len(batch)] = batch
+            parts.append(predict_batch(padded).numpy()[: len(batch)])
         return np.concatenate(parts)
 
     return predict

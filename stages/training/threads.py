@@ -1,33 +1,33 @@
-"""How many threads to compute with, which is the caller's matter and changes no result."""
+"""Number of threads of the training, which does not affect its result."""
 
 import os
 from collections.abc import Mapping
 
-from stages.edges.bad_input import BadInput
+from stages.common.errors import UserError
 
 THREADS = "TRAINING_THREADS"
-# For a single thread XLA compiles another program, which gives other bits. From two on they are
-# the same, on one core too.
-FEWEST, MOST = 2, 1_024
+# With a single thread XLA compiles another program, which gives other bits. All programs with two
+# or more threads give the same bits, also on a single core.
+MIN_THREADS, MAX_THREADS = 2, 1_024
 
 
 def threads(environment: Mapping[str, str]) -> int:
-    """What the environment says, or a thread for each processor; never fewer than two.
+    """The value of TRAINING_THREADS, or else the number of processors; at least two.
 
     Raises:
-        BadInput: the environment says something else than a whole number from 1 to 1024.
+        UserError: TRAINING_THREADS is not an integer from 1 to 1024.
     """
     text = environment.get(THREADS, "")
     if not text:
-        return max(FEWEST, processors())
-    # Not by int() alone, which takes "1_0" and " 5 " too, and no thousands of digits.
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:5]) <= MOST):
-        raise BadInput(f"{THREADS} is {text!r:.40}; it must be a whole number from 1 to {MOST}")
-    return max(FEWEST, int(text))
+        return max(MIN_THREADS, processors())
+    # int() alone would also accept "1_0" and " 5 ".
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:5]) <= MAX_THREADS):
+        raise UserError(f"{THREADS} is {text!r:.40}; expected an integer from 1 to {MAX_THREADS}")
+    return max(MIN_THREADS, int(text))
 
 
 def processors() -> int:
-    """Those that this process may use."""
+    """The number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Stage evaluate without TensorFlow, for the model of the train.py beside it."""
+"""Stage evaluate without TensorFlow, for the model of the stand-in train.py."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from stages.common import command_line
+from stages.common.atomic_write import atomic_write
+from stages.common.params import read_section
 from stages.data.arrays import load_classes, load_split
-from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import read_section
-from stages.edges.replacing import replacing
-from stages.results.parameters import Evaluate
+from stages.evaluation.options import Evaluate
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")
@@ -37,10 +37,10 @@ def main() -> None:
         f"{classes[label]},{classes[digit]},{confidence:.4f}\n"
         for label, digit, confidence in zip(y, predicted, probabilities.max(1), strict=True)
     ]
-    with replacing(PLOTS / "predictions.csv") as partial:
+    with atomic_write(PLOTS / "predictions.csv") as partial:
         partial.write_text("actual,predicted,confidence\n" + "".join(rows), newline="\n")
     for name in ("mistakes.png", "reliability.png"):
-        with replacing(PLOTS / name) as partial:
+        with atomic_write(PLOTS / name) as partial:
             Image.new("L", (200, 200), evaluate.worst).save(partial, "PNG")
     error = float((predicted != y).mean())
     z = NormalDist().inv_cdf((1 + evaluate.confidence) / 2)
@@ -51,11 +51,9 @@ def main() -> None:
         "baseline_error_high": round(100 * (error + half_width), 4),
         "expected_calibration_error": 0.0,
     }
-    with replacing(METRICS) as partial:
+    with atomic_write(METRICS) as partial:
         partial.write_text(json.dumps(scores, indent=2) + "\n", newline="\n")
 
 
 if __name__ == "__main__":
-    with explained():
-        no_arguments(__doc__)
-        main()
+    command_line.run(main, __doc__)

@@ -1,7 +1,7 @@
-"""Stage train without TensorFlow: a softmax regression on random features, in under a second.
+"""Stage train without TensorFlow: softmax regression on random features, in less than a second.
 
-Tests of what surrounds a training (studies, branches, kills of commands) copy this file and
-evaluate.py over the real stages. Paths, parameters and formats are the real ones.
+Tests of studies, branches and killed commands replace the real stages by this file and evaluate.py.
+Paths, parameters and file formats are those of the real stages.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from stages.common import command_line
+from stages.common.atomic_write import atomic_write
+from stages.common.params import check_range, read_section
 from stages.data.arrays import load_split
-from stages.edges.bad_input import explained, no_arguments
-from stages.edges.parameters import check_bounds, read_section
-from stages.edges.replacing import replacing
-from stages.training.parameters import Model, Train, Warp
+from stages.training.hyperparameters import Augmentation, Model, Train
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")
@@ -27,12 +27,12 @@ STEPS_PER_EPOCH = 40
 
 def main() -> None:
     threadpool_limits(1)  # BLAS rounds differently with other numbers of threads
-    model, train, _ = read_section(Model), read_section(Train), read_section(Warp)
-    # A test that interrupts a training creates this file first, so that the training waits for it.
+    model, train, _ = read_section(Model), read_section(Train), read_section(Augmentation)
+    # A test that interrupts a training creates this file, and the training waits at this line.
     while Path(os.environ.get("TRAINING_GATE", "none")).exists():
         time.sleep(0.02)
     x, y = load_split(NORMALIZED, "train", "float32")
-    check_bounds("train.batch_size", train.batch_size, 1, len(y))
+    check_range("train.batch_size", train.batch_size, 1, len(y))
     x_test, y_test = load_split(NORMALIZED, "test", "float32")
     random = np.random.default_rng([train.seed, *model.hidden_units])
     units = sum(model.hidden_units)
@@ -61,7 +61,7 @@ def main() -> None:
     write_json(METRICS / "metrics.json", last | {"step": train.epochs})
     for name, rows in curves.items():
         write_json(METRICS / f"plots/custom/{name}.json", rows)
-    with replacing(MODEL) as partial:
+    with atomic_write(MODEL) as partial:
         partial.write_bytes(hidden.tobytes() + weights.tobytes())
 
 
@@ -71,11 +71,9 @@ def softmax(x: Any) -> Any:
 
 
 def write_json(path: Path, content: object) -> None:
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=4), newline="\n")
 
 
 if __name__ == "__main__":
-    with explained():
-        no_arguments(__doc__)
-        main()
+    command_line.run(main, __doc__)

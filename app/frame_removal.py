@@ -1,0 +1,72 @@
+"""Removal of frames around digits, and of the lines of tables, which the digits may touch."""
+
+import numpy as np
+from scipy import ndimage
+
+from app.array_types import Mask
+from app.regions import Box, Region, longest_side, to_picture_coordinates
+
+# The lines of a frame cover less than this fraction of its box, and its outline covers more than
+# this one. The outline of a 0 covers less.
+MAX_LINE_FRACTION = 0.6
+MIN_OUTLINE_FRACTION = 0.9
+# The line of a frame ends at the depth at which this fraction of the pixels is background.
+MIN_BACKGROUND_FRACTION = 0.7
+# Maximum width of the line, as a fraction of the frame's shorter side.
+MAX_LINE_WIDTH = 0.15
+# A row or column is a line between cells if this fraction of it is foreground.
+MIN_DIVIDER_FRACTION = 0.9
+# Smaller cells, as a fraction of the largest, are gaps beside uneven lines.
+MIN_CELL_FRACTION = 0.2
+# Minimum longer side of the writing in a page or frame, as a fraction of its shorter side.
+MIN_WRITING_FRACTION = 0.2
+
+
+def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
+    """Finds the inside of a frame, or the cells of a table.
+
+    Args:
+        region: the frame and whatever touches it.
+        foreground: bool of the region's shape, True for all pixels of the frame's brightness.
+
+    Returns:
+        Boxes in the picture, and the masks of the cells in them, without the lines. The list is
+        empty if the region is not a frame with writing in it.
+    """
+    mask, filled = region.mask, region.filled
+    if (
+        mask.mean() >= MAX_LINE_FRACTION
+        or filled.mean() < MIN_OUTLINE_FRACTION
+        or not region.is_convex
+    ):
+        return []
+    # Depth of each pixel below the outline, and pixels by depth.
+    depth = np.ceil(ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1]).astype(int)
+    background_pixels, all_pixels = (
+        np.bincount(depth[pixels])[1:] for pixels in (filled & ~mask, filled)
+    )
+    is_background = (
+        background_pixels >= MIN_BACKGROUND_FRACTION * all_pixels[: len(background_pixels)]
+    )
+    depths = np.flatnonzero(is_background)
+    if not depths.size or depths[0] > MAX_LINE_WIDTH * min(mask.shape):
+        return []
+    inside = depth > depths[0]
+    is_divider = [
+        (inside & mask).sum(axis=axis, keepdims=True)
+        > MIN_DIVIDER_FRACTION * inside.sum(axis=axis, keepdims=True)
+        for axis in (0, 1)
+    ]
+    inside &= ~(is_divider[0] | is_divider[1])
+    writing, _ = ndimage.label(inside & foreground)
+    sides = map(longest_side, ndimage.find_objects(writing))
+    if max(sides, default=0) < MIN_WRITING_FRACTION * min(mask.shape):
+        return []
+    cells, _ = ndimage.label(inside)
+    boxes = ndimage.find_objects(cells)
+    min_size = MIN_CELL_FRACTION * max(cells[box].size for box in boxes)
+    return [
+        (to_picture_coordinates(box, region.box), cells[box] == label)
+        for label, box in enumerate(boxes, 1)
+        if cells[box].size >= min_size
+    ]

@@ -1,0 +1,169 @@
+"""Detection of the part of a picture that is written on: a sheet of paper, a box or a frame."""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from app.array_types import Float32, Mask, UInt8
+from app.frame_removal import MIN_WRITING_FRACTION, frame_cells
+from app.otsu import otsu_threshold
+from app.regions import Box, Region, border, is_within, longest_side
+
+# Pages are searched for in a picture reduced to at most this longer side.
+MAX_SEARCH_SIDE_PX = 200
+# The edge of a page is blurred. It is removed to this depth, as a fraction of the longer side.
+EDGE_FRACTION = 0.01
+# Area of a page, as fractions of the picture: its box has at least, and the page at most.
+MIN_PICTURE_FRACTION = 0.05
+MAX_PICTURE_FRACTION = 0.97
+# Without its holes, where the writing is, a page covers at least this fraction of its box.
+MIN_BOX_FRACTION = 0.6
+# A region with one convex hole is a 0, unless its outline covers this fraction of its box.
+MIN_BOX_FRACTION_AROUND_HOLE = 0.9
+# A page without visible writing is a rectangle, which covers this fraction of its box. Its shorter
+# side is at least this fraction of the longer one, or its box at least this one of the picture.
+MIN_BOX_FRACTION_IF_BLANK = 0.97
+MIN_ASPECT_RATIO_IF_BLANK = 0.4
+MIN_PICTURE_FRACTION_IF_BLANK = 0.5
+# A stroke that touches the edge of a page is a notch in it. Such a page covers at least this
+# fraction of its convex hull, which covers at least this one of its box.
+MIN_HULL_FRACTION = 0.7
+MIN_BOX_FRACTION_OF_HULL = 0.85
+# The notch of a stroke, as fractions of the page's shorter side.
+MIN_NOTCH_LENGTH = 0.5
+MAX_NOTCH_WIDTH = 0.25
+# Contrast of the notch to the surroundings of the page, as a fraction of the region's range.
+# Between the strokes of a bold digit there are the surroundings themselves.
+MIN_NOTCH_CONTRAST = 0.3
+
+
+class Page(NamedTuple):
+    """A part of a picture, and the pixel where it begins."""
+
+    top: int
+    left: int
+    grey: UInt8  # (h, w); pixels outside the page have the level of its background
+
+
+def find_pages(grey: UInt8) -> list[Page]:
+    """Finds pages: sheets of paper, boxes on a page, insides of frames, cells of tables.
+
+    Args:
+        grey: luminance, uint8 of shape (h, w).
+
+    Returns:
+        Convex regions that are brighter or darker than their surroundings. Of pages in each other,
+        only the outermost is returned.
+    """
+    scale = max(1, -(-max(grey.shape) // MAX_SEARCH_SIDE_PX))
+    height, width = (side // scale for side in grey.shape)
+    if min(height, width) == 0:
+        return []
+    blocks = grey[: height * scale, : width * scale].reshape(height, scale, width, scale)
+    small = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    contrast = contrast_to_border(small)
+    is_bright = small > otsu_threshold(small)
+    regions = []
+    for mask in (is_bright, ~is_bright):
+        labels, _ = ndimage.label(mask)
+        for label, box in enumerate(ndimage.find_objects(labels), 1):
+            region = Region(labels[box] == label, box)
+            if region.mask.size >= MIN_PICTURE_FRACTION * small.size:
+                regions.append((region, mask[box]))
+    found = [
+        (region.box, outline)
+        for region, _ in regions
+        if (outline := page_outline(region, contrast)) is not None
+    ]
+    for region, foreground in regions:
+        cells = frame_cells(region, foreground)
+        outside = [each for each in found if not is_within(each[0], region.box)]
+        if len(cells) >= max(1, len(found) - len(outside)):
+            found = outside + cells
+    found.sort(key=lambda each: -each[1].size)
+    outermost = [
+        (box, outline)
+        for index, (box, outline) in enumerate(found)
+        if not any(is_within(box, larger) for larger, _ in found[:index])
+    ]
+    return [crop_page(grey, scale, box, outline) for box, outline in outermost]
+
+
+def contrast_to_border(grey: UInt8) -> Float32:
+    """Difference of each pixel from the median of the border: float32 of shape (h, w)."""
+    return np.asarray(grey - np.float32(np.median(border(grey))))
+
+
+def page_outline(region: Region, contrast: Float32) -> Mask | None:
+    """Returns the outline of a region that may be written on.
+
+    Args:
+        region: of the picture.
+        contrast: of the picture to its border, float32 of shape (H, W).
+
+    Returns:
+        bool of the region's shape, True for the page and the writing; None if it is not a page.
+    """
+    mask, filled = region.mask, region.filled
+    if filled.sum() > MAX_PICTURE_FRACTION * contrast.size:
+        return None
+    if not region.is_convex:
+        return notched_page_outline(region, contrast)
+    holes, _ = ndimage.label(filled & ~mask)
+    boxes = ndimage.find_objects(holes)
+    sides = list(map(longest_side, boxes))
+    if sides and max(sides) >= MIN_WRITING_FRACTION * min(mask.shape):
+        largest = int(np.argmax(sides))
+        hole = Region(holes[boxes[largest]] == largest + 1, boxes[largest])
+        if hole.is_convex and filled.mean() < MIN_BOX_FRACTION_AROUND_HOLE:
+            return None
+        return filled if mask.mean() >= MIN_BOX_FRACTION else None
+    is_rectangle = filled.mean() >= MIN_BOX_FRACTION_IF_BLANK
+    is_wide = min(mask.shape) >= MIN_ASPECT_RATIO_IF_BLANK * max(mask.shape)  # not the bar of a 1
+    is_large = mask.size >= MIN_PICTURE_FRACTION_IF_BLANK * contrast.size
+    return filled if is_rectangle and (is_wide or is_large) else None
+
+
+def notched_page_outline(region: Region, contrast: Float32) -> Mask | None:
+    """Returns the outline of a page with a stroke that touches its edge; see `page_outline`."""
+    touches_border = any(
+        span.start == 0 or span.stop == side
+        for span, side in zip(region.box, contrast.shape, strict=True)
+    )
+    if touches_border:
+        return None
+    filled = region.filled
+    hull = Image.new("1", filled.shape[::-1])
+    vertices = region.hull.points[region.hull.vertices] - 0.5  # Pillow counts from pixels' centres
+    ImageDraw.Draw(hull).polygon([(x, y) for y, x in vertices], fill=1)
+    outline = np.asarray(hull) | filled
+    if (
+        filled.sum() < MIN_HULL_FRACTION * outline.sum()
+        or outline.mean() < MIN_BOX_FRACTION_OF_HULL
+    ):
+        return None
+    notches, _ = ndimage.label(outline & ~filled)
+    lengths = list(map(longest_side, ndimage.find_objects(notches)))
+    notch = notches == int(np.argmax(lengths)) + 1
+    width = 2 * ndimage.distance_transform_edt(np.pad(notch, 1)).max()
+    shorter_side = min(filled.shape)
+    is_stroke = (
+        max(lengths) >= MIN_NOTCH_LENGTH * shorter_side and width <= MAX_NOTCH_WIDTH * shorter_side
+    )
+    levels = contrast[region.box]
+    has_contrast = abs(np.median(levels[notch])) >= MIN_NOTCH_CONTRAST * np.ptp(levels)
+    return outline if is_stroke and has_contrast else None
+
+
+def crop_page(grey: UInt8, scale: int, box: Box, outline: Mask) -> Page:
+    """Crops a picture to a page whose box and outline are `scale` times smaller."""
+    rows, columns = (slice(span.start * scale, span.stop * scale) for span in box)
+    cropped = grey[rows, columns].copy()
+    edge = 1 + round(EDGE_FRACTION * max(outline.shape))
+    inside = ndimage.binary_erosion(outline, iterations=edge)
+    inside = np.kron(inside, np.ones((scale, scale), dtype=bool))
+    if inside.any():
+        cropped[~inside] = np.median(cropped[inside])
+    return Page(rows.start, columns.start, cropped)

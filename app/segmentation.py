@@ -1,0 +1,194 @@
+"""Segmentation of a picture into digits, from left to right."""
+
+import contextlib
+from typing import NamedTuple, Self
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from app.array_types import Labels, UInt8
+from app.foreground import Foreground, coverage, find_foreground, labels_at_border
+from app.frame_removal import MIN_WRITING_FRACTION, frame_cells
+from app.mnist_format import mnist_image, stroke_width_in_box
+from app.page_detection import contrast_to_border, find_pages, page_outline
+from app.regions import Box, Region, enclosing_box, gap, is_within, length, overlap
+from stages.common.errors import UserError
+
+# Pictures with a longer side up to the first are enlarged to nearly the second one.
+MAX_TINY_SIDE_PX = 28
+ENLARGED_SIDE_PX = 112
+# If the foreground covers more than this fraction of a picture, it may be a page.
+MAX_FOREGROUND_FRACTION = 0.6
+
+# Two components are parts of one digit, by these fractions of the height of the taller one:
+# - if the gap between them is at most a crack,
+# - or if it is larger, up to MAX_GAP, and the lower one is a dash, or they are above each other.
+MAX_CRACK = 0.08
+MAX_GAP = 0.4
+MAX_DASH_HEIGHT = 0.25
+# Components above each other share this fraction of the columns of the narrower one.
+MIN_COLUMN_OVERLAP = 0.3
+# Two components that are both at least this tall, and share this fraction of the rows of the lower
+# one, are separate digits beside each other.
+MIN_DIGIT_HEIGHT = 0.5
+MIN_ROW_OVERLAP = 0.5
+
+# Width by height. 99.9% of the training digits are narrower.
+MAX_ASPECT_RATIO = 2.2
+# In pixels of the 20x20 box. 99.9% of the training digits have thinner strokes.
+MAX_STROKE_WIDTH_PX = 8
+
+
+class Digit(NamedTuple):
+    """A digit in a picture.
+
+    Attributes:
+        box: left, top, right and bottom, in pixels of the picture.
+        image: uint8 of shape (28, 28), bright strokes on 0.
+    """
+
+    box: tuple[int, int, int, int]
+    image: UInt8
+
+    def center(self) -> float:
+        """Horizontal position."""
+        left, _, right, _ = self.box
+        return (left + right) / 2
+
+    def moved(self, x: int, y: int) -> Self:
+        left, top, right, bottom = self.box
+        return self._replace(box=(left + x, top + y, right + x, bottom + y))
+
+    def reduced(self, factor: int) -> Self:
+        left, top, right, bottom = self.box
+        ends = -(-right // factor), -(-bottom // factor)
+        return self._replace(box=(left // factor, top // factor, *ends))
+
+
+def find_digits(grey: UInt8) -> list[Digit]:
+    """Finds the digits in a picture, from left to right.
+
+    Args:
+        grey: luminance, uint8 of shape (h, w), of one digit or a row of digits: dark on light or
+            light on dark, anywhere in the picture, in even or uneven light.
+
+    Returns:
+        One or more digits.
+
+    Raises:
+        UserError: there is no digit, or digits touch each other.
+    """
+    if max(grey.shape) <= MAX_TINY_SIDE_PX:
+        # The parts of a digit can be one pixel apart. Interpolation keeps them together.
+        factor = ENLARGED_SIDE_PX // max(grey.shape)
+        size = (factor * grey.shape[1], factor * grey.shape[0])
+        enlarged = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
+        return [digit.reduced(factor) for digit in find_digits(enlarged)]
+    try:
+        foreground = find_foreground(grey)
+        digits = segment(foreground)
+        if not may_be_page(foreground, grey):
+            return digits
+    except UserError as problem:
+        # The exception itself would keep the arrays of this call in memory by its traceback.
+        digits, message = [], str(problem)
+    digits_on_pages: list[Digit] = []
+    for page in find_pages(grey):
+        with contextlib.suppress(UserError):
+            digits_on_pages += [
+                digit.moved(page.left, page.top) for digit in find_digits(page.grey)
+            ]
+    if not (digits_on_pages or digits):
+        raise UserError(message)
+    return sorted(digits_on_pages or digits, key=Digit.center)
+
+
+def may_be_page(foreground: Foreground, grey: UInt8) -> bool:
+    """Whether the foreground may be a page or a frame instead of writing.
+
+    This is so if it touches the border, covers most of the picture, or if a component looks like a
+    page or a frame or contains others.
+    """
+    labels, boxes = foreground.labels, foreground.boxes
+    area = np.count_nonzero(labels)
+    if labels_at_border(labels) or area > MAX_FOREGROUND_FRACTION * labels.size:
+        return True
+    contrast = contrast_to_border(grey)
+    for label, box in enumerate(boxes, 1):
+        component = Region(labels[box] == label, box)
+        if component.mask.sum() > area / 2 and (
+            page_outline(component, contrast) is not None or frame_cells(component, labels[box] > 0)
+        ):
+            return True
+        inner = [other for other in boxes if other != box and is_within(other, box)]
+        if any(length(rows) > MIN_WRITING_FRACTION * length(box[0]) for rows, _ in inner):
+            return True
+    return False
+
+
+def segment(foreground: Foreground) -> list[Digit]:
+    """Groups the components of the foreground to digits, from left to right.
+
+    Raises:
+        UserError: no group is a digit, most groups are noise, or digits touch each other.
+    """
+    digits: list[Digit] = []
+    groups = group_components(foreground.labels, foreground.boxes)
+    noise_groups = 0
+    for components in groups:
+        rows, columns = enclosing_box([foreground.boxes[label - 1] for label in components])
+        try:
+            digit = coverage(foreground, components)
+        except UserError as problem:
+            noise_groups += 1
+            message = str(problem)
+            continue
+        if stroke_width_in_box(digit) > MAX_STROKE_WIDTH_PX:
+            message = "the strokes are too broad for a digit; use even light, or crop to the digit"
+            continue
+        if length(columns) > MAX_ASPECT_RATIO * length(rows):
+            raise UserError("digits that touch cannot be separated; leave a gap between them")
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        digits.append(Digit(box, mnist_image(digit)))
+    # If most groups are noise, such as the texture of paper, the others are probably noise, too.
+    if not digits or noise_groups > len(groups) / 2:
+        raise UserError(message)
+    return sorted(digits, key=Digit.center)
+
+
+def group_components(labels: Labels, boxes: list[Box]) -> list[list[int]]:
+    """Groups components that are parts of one digit; returns the labels of each group."""
+    groups = np.arange(len(boxes))
+    for a in range(len(boxes)):
+        for b in range(a):
+            if is_one_digit(boxes[a], boxes[b]) or is_cracked(labels, boxes, a, b):
+                groups[groups == groups[a]] = groups[b]
+    return [(np.flatnonzero(groups == group) + 1).tolist() for group in np.unique(groups)]
+
+
+def is_one_digit(first: Box, second: Box) -> bool:
+    """Whether two components are parts of one digit, by their boxes."""
+    lower, taller = sorted((first, second), key=lambda box: length(box[0]))
+    height = length(taller[0])
+    if max(gap(lower[0], taller[0]), gap(lower[1], taller[1])) > MAX_GAP * height:
+        return False
+    if length(lower[0]) < MAX_DASH_HEIGHT * height:
+        return True
+    if (
+        length(lower[0]) >= MIN_DIGIT_HEIGHT * height
+        and overlap(lower[0], taller[0]) >= MIN_ROW_OVERLAP
+    ):
+        return False
+    return overlap(lower[1], taller[1]) >= MIN_COLUMN_OVERLAP
+
+
+def is_cracked(labels: Labels, boxes: list[Box], a: int, b: int) -> bool:
+    """Whether the distance between components a + 1 and b + 1 is at most a crack."""
+    (rows, columns), (other_rows, other_columns) = boxes[a], boxes[b]
+    crack = max(2, MAX_CRACK * max(length(rows), length(other_rows)))
+    if max(gap(rows, other_rows), gap(columns, other_columns)) > crack:
+        return False
+    both = labels[enclosing_box([boxes[a], boxes[b]])]
+    distance = ndimage.distance_transform_edt(both != a + 1)
+    return bool(distance[both == b + 1].min() <= crack)

@@ -1,0 +1,34 @@
+"""Draws docs/augmentation.png: digits as reader.yaml distorts them, a column for each epoch."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments.reader import read_params_with_changes
+from stages.common import command_line
+from stages.data.datasets import embedded_mnist_5k
+from stages.evaluation.plots import digits, save
+from stages.training.augmentation import Augmenter
+from stages.training.tensorflow_setup import set_threads
+
+PICTURE = Path("docs/augmentation.png")
+DIGITS, EPOCHS = 6, 5
+
+
+def main() -> None:
+    set_threads()
+    arrays = embedded_mnist_5k()
+    first = [int(np.flatnonzero(arrays["y_train"] == digit)[0]) for digit in range(DIGITS)]
+    images = arrays["x_train"][first].astype(np.float32)  # (d, 28, 28)
+    augmenter = Augmenter(read_params_with_changes()["augmentation"], seed=42, background=0)
+    distorted = [
+        np.asarray(augmenter(images, augmenter.noise(DIGITS, epoch)))
+        for epoch in range(1, EPOCHS + 1)
+    ]
+    grid = np.stack([images, *distorted], axis=1).reshape(-1, 28, 28)  # (d * (1 + e), 28, 28)
+    captions = ["original", *(f"epoch {epoch}" for epoch in range(1, EPOCHS + 1))]
+    save(digits(grid, captions * DIGITS, "Digits with random distortions"), PICTURE)
+
+
+if __name__ == "__main__":
+    command_line.run(main, __doc__)

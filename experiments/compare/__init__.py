@@ -1,0 +1,1 @@
+"""Comparison of the networks of two revisions, with McNemar's test."""

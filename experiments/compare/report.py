@@ -1,0 +1,135 @@
+"""Report of a comparison: a Markdown page for a pull request, learning curves, and mistakes."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from experiments.compare.revisions import WORKSPACE, Revision
+from experiments.repository.subprocesses import CommandError, dvc
+from stages.common.params import as_yaml
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_MISTAKES_SHOWN = 25
+
+
+def markdown(
+    a: Revision, b: Revision, verdict: str, mistakes_picture: str | None, curves_picture: str
+) -> str:
+    """The page, in Markdown.
+
+    Args:
+        a: the old revision.
+        b: the new one.
+        verdict: lines about their mistakes.
+        mistakes_picture: file name of the images that one of them misreads, if there is one.
+        curves_picture: file name of the learning curves.
+    """
+    changes = parameter_changes(a, b)
+    rows = [
+        ("", f"A: {a.name}", f"B: {b.name}"),
+        ("error", format_error(a), format_error(b)),
+        *((f"`{key}`", row["A"], row["B"]) for key, row in changes.iterrows()),
+    ]
+    head, *lines = (
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows
+    )
+    paragraphs = [
+        f"# {b.name} against {a.name}",
+        "\n".join([head, "| --- | ---: | ---: |", *lines]),
+        *verdict.splitlines(),
+        *(
+            [f"![Images that only A or only B misreads]({mistakes_picture})"]
+            * bool(mistakes_picture)
+        ),
+        f"![Learning curves of both]({curves_picture})",
+        f"`dvc.lock` of B {lockfile_state(b)}.",
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def parameter_changes(a: Revision, b: Revision) -> pd.DataFrame:
+    """A row for each parameter that differs, with its value as YAML in the columns A and B."""
+    keys = [key for key in a.params | b.params if a.params.get(key) != b.params.get(key)]
+    return pd.DataFrame(
+        {
+            label: [as_yaml(params[key]) if key in params else "–" for key in keys]
+            for label, params in (("A", a.params), ("B", b.params))
+        },
+        index=keys,
+    )
+
+
+def format_error(revision: Revision) -> str:
+    """The test error with its interval and counts: 2.00% (1.74–2.29, 200 of 10,000)."""
+    scores, table = revision.scores, revision.predictions
+    mistakes = (table["actual"] != table["predicted"]).sum()
+    return (
+        f"{scores.baseline_error:.2f}% "
+        f"({scores.baseline_error_low:.2f}–{scores.baseline_error_high:.2f}, "
+        f"{mistakes:,} of {len(table):,})"
+    )
+
+
+def lockfile_state(revision: Revision) -> str:
+    """Whether the results are those of the current code and parameters; predicate of a sentence."""
+    if revision.name != WORKSPACE:
+        return "is not checked: `dvc status` can check the workspace only"
+    try:
+        status = json.loads(dvc("status", "--json"))
+    except CommandError:
+        return "cannot be checked: `dvc status` fails"
+    changed = {
+        path
+        for entries in status.values()
+        for entry in entries
+        if isinstance(entry, dict)
+        for kind in ("changed deps", "changed outs")
+        for path, state in entry.get(kind, {}).items()
+        # Data that are only missing, as in a new clone, are not changed.
+        if state != "deleted"
+    }
+    if changed:
+        return f"is out of date: {', '.join(sorted(changed))} changed. Run: `dvc repro`"
+    return "agrees with code and parameters"
+
+
+def one_sided_mistakes(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """The mistakes that only one of two networks makes, highest confidence first.
+
+    Returns:
+        At most MAX_MISTAKES_SHOWN rows of the two tables of predictions, with the index of the
+        image, and a column `network`: A or B.
+    """
+    tables = []
+    for label, wrong, right in (("A", a, b), ("B", b, a)):
+        alone = (wrong["predicted"] != wrong["actual"]) & (right["predicted"] == right["actual"])
+        tables.append(wrong[alone].assign(network=label))
+    mistakes = pd.concat(tables).sort_values("confidence", ascending=False, kind="stable")
+    return mistakes.head(MAX_MISTAKES_SHOWN)
+
+
+def draw_curves(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> "Figure":
+    """Draws loss and accuracy of two trainings against epochs, a panel for each metric.
+
+    Args:
+        a: for each metric a row for each epoch; columns `train` and `validation`.
+        b: the same of the other training; its number of epochs may differ.
+    """
+    from matplotlib.figure import Figure  # imported late: it takes a second
+
+    from stages.evaluation.plots import BLUE, ORANGE
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2), a, strict=True):
+        for label, history, colour in (("A", a, BLUE), ("B", b, ORANGE)):
+            for split, style in (("train", ".--"), ("validation", ".-")):
+                axes.plot(history[metric][split], style, color=colour, label=f"{label}, {split}")
+        axes.set(xlabel="epoch", ylabel=metric)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure

@@ -1,0 +1,168 @@
+"""Results of a revision: of a branch, tag, commit or experiment, or of the workspace.
+
+All are read from git, without a checkout.
+"""
+
+import shlex
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+from pydantic import BaseModel
+
+from experiments.repository.clones import TEMPORARY, check_repository
+from experiments.repository.experiments import experiments
+from experiments.repository.lockfile import (
+    LOCKFILE,
+    locked_outputs,
+    locked_parameters,
+    locked_stages,
+    matches_lock,
+)
+from experiments.repository.subprocesses import CommandError, dvc, git
+from experiments.repository.temporary import temporary_directory
+from stages.common.errors import UserError
+from stages.common.params import INVALID_YAML
+from stages.training.history import METRICS, read_curves
+
+WORKSPACE = "workspace"
+RAW = "data/raw"
+TEST_IMAGES = f"{RAW}/x_test.npy"
+PREDICTIONS = "plots/predictions.csv"
+SCORES = "metrics/evaluate.json"
+HISTORY = "metrics/train/plots/custom/{}.json"  # of a metric
+
+
+class Scores(BaseModel):
+    """The metrics of metrics/evaluate.json that a comparison shows: an error and its interval."""
+
+    baseline_error: float  # percent
+    baseline_error_low: float
+    baseline_error_high: float
+
+
+class Revision(NamedTuple):
+    """The results of a revision.
+
+    Attributes:
+        name: the name that the user gave.
+        commit: its commit, or None for the workspace.
+        params: the parameters of its pipeline run by name, such as train.seed.
+        predictions: a row for each test image; columns actual, predicted and confidence (0 to 1).
+        scores: test error and interval.
+        dataset: MD5 of data/raw.
+        history: for each metric a row for each epoch; columns `train` and `validation`.
+    """
+
+    name: str
+    commit: str | None
+    params: dict[str, Any]
+    predictions: pd.DataFrame
+    scores: Scores
+    dataset: str
+    history: dict[str, pd.DataFrame]
+
+
+def read_revision(name: str) -> Revision:
+    """Reads the results of a revision.
+
+    Args:
+        name: of a branch, tag, commit or experiment, or `workspace`.
+
+    Raises:
+        UserError: there is no such revision, or it has no results of one pipeline run.
+    """
+    commit = None if name == WORKSPACE else resolve(name)
+    repair = (
+        "dvc repro"
+        if commit is None
+        else f"git checkout {shlex.quote(name)} && dvc repro && git commit -a"
+    )
+    read = partial(read_file, name, commit)
+    try:
+        stages = locked_stages(read(LOCKFILE))
+        if not matches_lock(stages, read):
+            raise UserError(
+                f"{name}: metrics/ or plots/ do not match {LOCKFILE}; expected those of one run. "
+                f"Run: {repair}"
+            )
+        return Revision(
+            name,
+            commit,
+            locked_parameters(stages),
+            read_predictions(read(PREDICTIONS)),
+            Scores.model_validate_json(read(SCORES)),
+            locked_outputs(stages)[RAW],
+            {metric: read_curves(read(HISTORY.format(metric)), metric) for metric in METRICS},
+        )
+    except INVALID_YAML:  # a ValidationError is a ValueError
+        raise UserError(f"{name}: results in an unknown format. Run: {repair}") from None
+
+
+def resolve(name: str) -> str:
+    """The commit of a branch, tag, commit or experiment.
+
+    Raises:
+        UserError: there is no such revision, or no git repository.
+    """
+    check_repository()
+    try:
+        options = ("--verify", "--quiet", "--end-of-options")
+        return git("rev-parse", *options, f"{name}^{{commit}}").strip()
+    except UserError:
+        commits = experiments()
+    if name not in commits:
+        raise UserError(
+            f"{name}: not a branch, tag, commit or experiment. List them: git branch --all; "
+            "git tag; dvc exp list --all-commits"
+        )
+    return commits[name]
+
+
+def read_file(name: str, commit: str | None, path: str) -> str:
+    """The text of a file of a revision.
+
+    Raises:
+        UserError: it is missing.
+    """
+    try:
+        if commit is None:
+            return Path(path).read_bytes().decode()
+        return git("show", f"{commit}:{path}")
+    except (FileNotFoundError, UserError):
+        raise UserError(f"{name} has no {path}; dvc repro makes it, git commit keeps it") from None
+
+
+def read_predictions(text: str) -> pd.DataFrame:
+    """Reads plots/predictions.csv.
+
+    Raises:
+        ValueError: the text has another format.
+    """
+    table = pd.read_csv(StringIO(text), usecols=["actual", "predicted", "confidence"])
+    if table.isna().any(axis=None) or not is_numeric_dtype(table["confidence"]):
+        raise ValueError("not a table of predictions")
+    return table
+
+
+def read_test_images(commit: str) -> npt.NDArray[np.uint8]:
+    """The test images of a commit, (n, 28, 28), from DVC's cache or its default remote.
+
+    Raises:
+        UserError: neither has them.
+    """
+    with temporary_directory(TEMPORARY, "compare-") as directory:
+        file = directory / "x_test.npy"
+        try:
+            dvc("get", ".", TEST_IMAGES, "--rev", commit, "--out", str(file))
+        except CommandError:
+            raise UserError(
+                f"{TEST_IMAGES} is not in DVC's cache. Run: dvc repro, or dvc fetch with a remote"
+            ) from None
+        images: npt.NDArray[np.uint8] = np.load(file, allow_pickle=False)
+    return images

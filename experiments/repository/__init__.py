@@ -1,0 +1,1 @@
+"""The project's git and DVC repository: child processes, temporary clones and experiments."""

@@ -1,0 +1,161 @@
+"""Temporary clones of the repository, in which DVC runs experiments.
+
+`dvc exp run` moves uncommitted edits into git's stash for a moment. If it is killed then, they are
+gone from the directory that it runs in. In a clone this does not concern the user's edits.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from configobj import ConfigObj
+from filelock import FileLock, Timeout
+
+from experiments.repository.subprocesses import dvc, git
+from experiments.repository.temporary import kill_processes_in, temporary_directory
+from stages.common.errors import UserError
+from stages.common.params import read_yaml
+
+PIPELINE = Path("dvc.yaml")
+# DVC keeps its own temporary files here, and git ignores it. It is on the disk of the cache, so
+# that DVC can link to cached files instead of copying them.
+TEMPORARY = Path(".dvc/tmp")
+
+
+@contextmanager
+def temporary_clone(purpose: str, edits: bool = True) -> Iterator[Path]:
+    """Yields a clone of the repository, which is removed afterwards, also after a SIGKILL.
+
+    Args:
+        purpose: such as `quickstart`. A second process with the same purpose waits, then removes
+            what a killed one left.
+        edits: whether the clone has what is not committed, and shares DVC's cache. Otherwise it is
+            HEAD with an empty cache, without the user's configuration of DVC.
+
+    Raises:
+        UserError: this is not a git repository with a commit.
+    """
+    check_repository()
+    with exclusive_lock(purpose):
+        for left in TEMPORARY.glob(f"{purpose}-*"):
+            kill_processes_in(left)
+            shutil.rmtree(left, ignore_errors=True)
+        with temporary_directory(TEMPORARY, f"{purpose}-") as directory:
+            clone = directory / "clone"
+            # In the directory, so that the watchdog ends it.
+            options = ("--quiet", "--template=", "--no-checkout")
+            git("clone", *options, Path().resolve(), clone, cwd=directory)
+            copy_identity(clone, purpose)
+            if edits:
+                config = dvc_config()
+                add_workspace(clone)
+            else:
+                config = {"cache": {"dir": str(clone / ".dvc/cache")}}
+                git("read-tree", "HEAD", cwd=clone)
+            git("checkout-index", "--quiet", "--all", cwd=clone)
+            write_dvc_config(clone, config)
+            yield clone
+
+
+def check_repository() -> None:
+    """Raises UserError unless the current directory is in a git repository with a commit."""
+    try:
+        git("rev-parse", "--verify", "HEAD")
+    except UserError:
+        raise UserError(
+            "git: no repository with a commit here (a ZIP download?); expected a clone. "
+            "Run: git clone URL"
+        ) from None
+
+
+@contextmanager
+def exclusive_lock(purpose: str) -> Iterator[None]:
+    """Waits until no other process has the lock of this purpose."""
+    TEMPORARY.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(TEMPORARY.resolve() / f"{purpose}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"Another {purpose} is running in this directory; this one waits", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def copy_identity(clone: Path, purpose: str) -> None:
+    """Sets the author of a clone's commits: the user, or the purpose if git does not know one."""
+    for key in ("user.name", "user.email"):
+        git("config", key, git("config", "--default", purpose, "--get", key).strip(), cwd=clone)
+
+
+def add_workspace(clone: Path) -> None:
+    """Adds the workspace's files to the index of a clone, as `git add` would in the workspace.
+
+    The workspace's own index and HEAD stay as they are.
+    """
+    workspace = ("--git-dir", clone / ".git", "--work-tree", ".")
+    git(*workspace, "read-tree", "HEAD")
+    git(*workspace, "add", "--update")  # changed and deleted files
+    new = [name for name in new_files() if Path(name).is_symlink() or Path(name).exists()]
+    if new:
+        git(*workspace, "add", "--force", "--", *new)
+
+
+def new_files() -> list[str]:
+    """Files that HEAD does not have: those in git's index, and untracked ones in stages' deps.
+
+    Other untracked files may be private, and `dvc exp push` would publish them.
+    """
+    dependencies = {path for stage in stages().values() for path in stage.get("deps", [])}
+    untracked = names("ls-files", "-z", "--others", "--exclude-standard", "--", *dependencies)
+    committed = names("ls-tree", "-r", "-z", "--name-only", "HEAD")
+    return sorted((names("ls-files", "-z") - committed) | untracked)
+
+
+def names(*command: str) -> set[str]:
+    """The file names that a git command prints, separated by zero bytes."""
+    return set(git(*command).split("\0")) - {""}
+
+
+def stages(pipeline: Path = PIPELINE) -> dict[str, dict[str, list[str]]]:
+    """The stages in dvc.yaml, by name.
+
+    Raises:
+        UserError: the file is missing, is not valid YAML, or has no stages.
+    """
+    document = read_yaml(pipeline)
+    found = document.get("stages") if isinstance(document, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+        raise UserError(f"{pipeline}: stages are missing; git diff {pipeline} shows what changed")
+    return found
+
+
+def dvc_config() -> dict[str, dict[str, str]]:
+    """DVC's configuration of all levels (system, user, project), with absolute paths.
+
+    Returns:
+        Section to key to value, with sections as in a file: core, cache, 'remote "storage"'.
+        cache.dir is always there.
+    """
+    sections: dict[str, dict[str, str]] = {}
+    for line in dvc("config", "--list").splitlines():
+        name, value = line.split("=", 1)
+        section, key = name.rsplit(".", 1)
+        kind, _, label = section.partition(".")
+        sections.setdefault(f'{kind} "{label}"' if label else kind, {})[key] = value
+    sections.setdefault("cache", {}).setdefault("dir", str(Path(".dvc/cache").resolve()))
+    return sections
+
+
+def write_dvc_config(clone: Path, config: Mapping[str, Mapping[str, str]]) -> None:
+    """Writes the local configuration of DVC in a clone.
+
+    Otherwise DVC would leave a site cache directory for the clone in /var/tmp.
+    """
+    file = ConfigObj(config, encoding="utf-8", interpolation=False)
+    file.setdefault("core", {})["site_cache_dir"] = str(clone / TEMPORARY / "site-cache")
+    with (clone / ".dvc/config.local").open("wb") as stream:
+        file.write(stream)

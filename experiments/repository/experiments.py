@@ -1,0 +1,93 @@
+"""DVC experiments: run in a clone, exported and imported as git bundles, listed."""
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.repository.subprocesses import CommandError, dvc, git, run_live
+from stages.common.errors import UserError
+
+# Parameters by name, such as train.seed, with their new values.
+Changes = Mapping[str, Any]
+# DVC has an experiment at refs/exps/<2 digits>/<38 digits of HEAD>/<name>.
+REFERENCES = "refs/exps/*/*/*"
+
+
+def run_experiment(
+    clone: Path,
+    name: str,
+    changes: Changes,
+    live: bool = False,
+    allow_missing: bool = True,
+    **variables: str,
+) -> str:
+    """Runs `dvc exp run` in a clone.
+
+    Args:
+        clone: directory of the clone.
+        name: name of the experiment.
+        changes: parameters to change in params.yaml.
+        live: whether the user sees the output.
+        allow_missing: whether to skip a stage if only the data of its outputs are missing.
+        variables: additional environment variables of the stages.
+
+    Returns:
+        The git reference of the experiment.
+
+    Raises:
+        CommandError: the experiment failed; the message is the last lines of the output.
+        UserError: the experiment failed; the user has seen its output.
+    """
+    command = (
+        *("exp", "run", "--name", name),
+        *(["--allow-missing"] if allow_missing else []),
+        *(f"--set-param={key}={as_override(value)}" for key, value in changes.items()),
+    )
+    if live:
+        try:
+            run_live(sys.executable, "-m", "dvc", *command, cwd=clone, **variables)
+        except CommandError:
+            raise UserError(f"{name}: the experiment failed; the output above says why") from None
+    else:
+        dvc(*command, cwd=clone, **variables)
+    return git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}", cwd=clone).strip()
+
+
+def as_override(value: object) -> str:
+    """A value as Hydra, which `--set-param` uses, reads it: no spaces in lists."""
+    return str(value).replace(" ", "")
+
+
+def export_experiment(clone: Path, reference: str) -> bytes:
+    """The commit of an experiment as a git bundle, which needs the commit it is based on."""
+    bundle = clone / ".git/experiment.bundle"
+    git("bundle", "create", "--quiet", bundle, reference, "--not", "HEAD", cwd=clone)
+    return bundle.read_bytes()
+
+
+def import_experiment(bundle: bytes) -> None:
+    """Adds an experiment to the repository, in place of earlier ones with the same name."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bundle)
+        file.flush()
+        made = {line.split()[1] for line in git("bundle", "list-heads", file.name).splitlines()}
+        git(
+            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"),
+            *(file.name, "+refs/exps/*:refs/exps/*"),
+        )
+    for reference in made:
+        pattern = f"refs/exps/*/*/{reference.rsplit('/', 1)[1]}"
+        same_name = git("for-each-ref", "--format=%(refname)", pattern).split()
+        for earlier in set(same_name) - made:
+            git("update-ref", "-d", earlier)
+
+
+def experiments() -> dict[str, str]:
+    """The commit of each experiment, by name; the newest of several with the same name."""
+    lines = git(
+        "for-each-ref", "--sort=committerdate", "--format=%(objectname) %(refname)", REFERENCES
+    ).splitlines()
+    commits = (line.split(" ", 1) for line in lines)
+    return {reference.rsplit("/", 1)[1]: commit for commit, reference in commits}

@@ -1,0 +1,54 @@
+"""Parameters and outputs that DVC has recorded in dvc.lock."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stages.common.params import PARAMS, flatten, parse_yaml
+
+LOCKFILE = "dvc.lock"
+# What a stage of dvc.lock has: cmd, deps, params and outs.
+LockedStages = Mapping[str, Any]
+
+
+def locked_stages(text: str) -> LockedStages:
+    """The stages in the text of a dvc.lock, by name.
+
+    Raises:
+        INVALID_YAML: one of these exceptions; the text is not a dvc.lock.
+    """
+    stages: LockedStages = parse_yaml(text)["stages"]
+    return stages
+
+
+def locked_parameters(stages: LockedStages) -> dict[str, Any]:
+    """The parameters that the stages were run with, by name, such as train.seed.
+
+    params.yaml may have been edited since.
+    """
+    return {
+        key: value
+        for stage in stages.values()
+        for key, value in flatten(stage.get("params", {}).get(str(PARAMS), {})).items()
+    }
+
+
+def locked_outputs(stages: LockedStages) -> dict[str, str]:
+    """The MD5 of each output of the stages, by path."""
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+
+
+def matches_lock(stages: LockedStages, read: Callable[[str], str]) -> bool:
+    """Whether the outputs in git, which are JSON and CSV files, are those that DVC has recorded.
+
+    They are not if somebody has committed them without dvc.lock, or the reverse.
+
+    Args:
+        stages: of a dvc.lock.
+        read: gives the text of another file of the same revision.
+    """
+    return all(
+        hashlib.md5(read(path).encode(), usedforsecurity=False).hexdigest() == md5
+        for path, md5 in locked_outputs(stages).items()
+        if path.endswith((".json", ".csv"))
+    )

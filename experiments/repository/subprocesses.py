@@ -1,0 +1,108 @@
+"""Runs git and DVC as child processes."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from stages.common.errors import UserError
+
+MAX_ERROR_LINES = 10
+# A git hook has the first ones set: git would work on the repository of the hook, whatever the
+# current directory. The last ones change which modules Python finds.
+REMOVED_VARIABLES = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH"),
+    *("GIT_SHALLOW_FILE", "GIT_NAMESPACE"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH"),
+}
+
+
+class CommandError(UserError):
+    """A command failed. The message is the last lines of its output, or its exit status."""
+
+
+def git(*arguments: str | Path, cwd: Path = Path()) -> str:
+    """Runs git and returns its standard output, with line ends as they are.
+
+    Pathspecs are literal: `*` and `[` in a file name have no special meaning. Bytes that are not
+    valid UTF-8 become surrogates, as in `os.fsdecode`.
+
+    Raises:
+        UserError: git failed; the message is git's own, or its exit status.
+    """
+    result = subprocess.run(
+        ["git", *arguments],
+        cwd=cwd,
+        env=environment(GIT_LITERAL_PATHSPECS="1"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if result.returncode:
+        message = result.stderr.decode(errors="replace").strip()
+        command = next((str(word) for word in arguments if not str(word).startswith("-")), "")
+        raise UserError(f"git {command}: {message or f'exit status {result.returncode}'}")
+    return result.stdout.decode(errors="surrogateescape")
+
+
+def dvc(*arguments: str, cwd: Path = Path(), **variables: str) -> str:
+    """Runs DVC and returns its standard output.
+
+    Args:
+        arguments: of the command, such as "cache", "dir".
+        cwd: directory to run it in.
+        variables: additional environment variables.
+
+    Raises:
+        CommandError: DVC failed; the message is the last lines of its output.
+    """
+    # Files instead of pipes: a process that a stage leaves running would keep a pipe open.
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        result = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=cwd,
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C reaches only this process, which then ends DVC
+            check=False,
+        )
+        stdout.seek(0)
+        stderr.seek(0)
+        output, errors = (file.read().decode(errors="replace") for file in (stdout, stderr))
+    if result.returncode:
+        # Without the name of the clone, the same failure has the same message in each attempt.
+        text = f"{output}\n{errors}".replace(f"{cwd.resolve()}{os.sep}", "")
+        lines = [line for line in text.splitlines() if line.strip()]
+        raise CommandError(
+            "\n".join(lines[-MAX_ERROR_LINES:]) or f"exit status {result.returncode}"
+        )
+    return output
+
+
+def run_live(*command: str, cwd: Path, **variables: str) -> None:
+    """Runs a command whose output the user sees.
+
+    Args:
+        command: program and arguments.
+        cwd: directory to run it in.
+        variables: additional environment variables.
+
+    Raises:
+        CommandError: the command failed; the message is its exit status.
+    """
+    result = subprocess.run(
+        command, cwd=cwd, env=environment(**variables), start_new_session=True, check=False
+    )
+    if result.returncode:
+        raise CommandError(f"exit status {result.returncode}")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Environment of child processes: this Python is first on PATH, as in an active environment."""
+    kept = {name: value for name, value in os.environ.items() if name not in REMOVED_VARIABLES}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    return kept | {"PATH": path} | variables

@@ -1,0 +1,238 @@
+"""Grid search over epochs and widths with several seeds: `make study`."""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.check_params import read_params
+from experiments.repository.clones import temporary_clone
+from experiments.repository.experiments import Changes
+from experiments.repository.recovery import print_recovery_steps
+from experiments.repository.subprocesses import git
+from experiments.study import cluster
+from experiments.study.grid import STUDY, Study, Trial, read_study, width
+from experiments.study.report import ErrorsOnTest, Images, markdown, plot
+from experiments.study.runner import ATTEMPTS, Results, Run, get_or_run, run_locally
+from experiments.study.statistics import summarize
+from experiments.study.trial import (
+    Inputs,
+    commit_snapshot,
+    prepare_data,
+    read_inputs,
+    trial_name,
+)
+from stages.common import command_line
+from stages.common.atomic_write import atomic_write
+from stages.common.errors import UserError
+from stages.data.mirrors import make_mirrors_absolute
+from stages.training.history import read_curves
+from stages.training.threads import processors
+
+REPORTS = Path("reports")
+OTHER_REPORTS = REPORTS / "options"  # ignored by git
+PREDICTIONS = "plots/predictions.csv"
+SCORES = "metrics/evaluate.json"
+ACCURACY = "metrics/train/plots/custom/accuracy.json"
+
+
+def main() -> None:
+    options = parse()
+    study = read_study(STUDY, axes(options))
+    read_params()
+    print_recovery_steps()
+    make_mirrors_absolute()
+    on_test = options.on == "test"
+    # A study with options does not replace the report of study.yaml.
+    reports = REPORTS if study == read_study(STUDY, {}) and not on_test else OTHER_REPORTS
+    with temporary_clone("study") as snapshot:
+        commit_snapshot(snapshot)
+        inputs = read_inputs(snapshot)
+        run = runner(snapshot, 0 if on_test else study.validation, options.jobs)
+        run_study(study, on_test, inputs, run, reports)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.study",
+        description="Compares epochs and widths over several seeds. The defaults of the first four "
+        "options are in study.yaml.",
+    )
+    parser.add_argument("--epochs", type=int, nargs="+", metavar="N")
+    parser.add_argument(
+        "--hidden-units", type=layers, nargs="+", metavar="N,N", help="such as 64,32 128,64"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N")
+    parser.add_argument("--validation", type=int, metavar="N", help="images to hold out")
+    parser.add_argument(
+        "--on",
+        choices=["validation", "test"],
+        default="validation",
+        help="images to compare on: held-out training images, or the test set as in the tutorial",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="trainings at a time")
+    options = parser.parse_args()
+    if options.jobs is not None and options.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    if options.jobs is not None and os.environ.get(cluster.ADDRESS):
+        parser.error(f"--jobs has no effect on a cluster ({cluster.ADDRESS}): ray start --num-cpus")
+    if options.on == "test" and options.validation is not None:
+        parser.error("--validation holds images out to compare on, which --on test does not use")
+    return options
+
+
+def axes(options: argparse.Namespace) -> dict[str, Any]:
+    """The values that options give, by the names of study.yaml."""
+    return {
+        key: value
+        for key, value in vars(options).items()
+        if key in Study.model_fields and value is not None
+    }
+
+
+def layers(text: str) -> list[int]:
+    return [int(units) for units in text.split(",")]
+
+
+def runner(snapshot: Path, validation: int, jobs: int | None) -> Run:
+    """A function that runs trials on this machine, or on the cluster at RAY_ADDRESS if it is set.
+
+    Args:
+        snapshot: directory of the snapshot.
+        validation: number of training images held out.
+        jobs: number of trials at a time on this machine; None for one per processor.
+    """
+    address = os.environ.get(cluster.ADDRESS)
+
+    @cache  # once, when the first trial is to be run
+    def prepare() -> None:
+        remote = cluster.check_cluster(address) if address else None
+        prepare_data(snapshot, validation, remote)
+
+    def run(trials: Mapping[str, Changes]) -> Results:
+        prepare()
+        if address:
+            return cluster.run_on_cluster(snapshot, address, trials)
+        return run_locally(snapshot, jobs or processors(), trials)
+
+    return run
+
+
+def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Path) -> None:
+    """Runs the trials of a study and writes its report.
+
+    Args:
+        study: the axes.
+        on_test: whether the cells are compared on the test images.
+        inputs: of the pipeline.
+        run: runs trials.
+        reports: directory of the report.
+
+    Raises:
+        UserError: a trial has failed. The report is written from the others, if there are any.
+    """
+    # Each network is trained for the largest number of epochs; its history has the results after
+    # each smaller number.
+    validation = 0 if on_test else study.validation
+    trials = by_name(
+        [
+            Trial(tuple(units), max(study.epochs), seed, validation)
+            for seed in study.seeds
+            for units in study.hidden_units
+        ],
+        inputs,
+    )
+    commits = get_or_run("Trainings", trials, run)
+    if not commits:
+        raise UserError(failure_message(list(trials), len(trials)))
+    rows = table({trials[name]: commit for name, commit in commits.items()}, study.epochs)
+    summary = summarize(by_seed(rows, study))
+
+    best_trials, best_commits = trials, commits
+    if not on_test:
+        best_width, best_epochs = summary.index[summary["best"]][0]
+        best_trials = by_name(
+            [
+                trials[name]._replace(epochs=int(best_epochs))
+                for name in commits
+                if width(trials[name].hidden_units) == best_width
+            ],
+            inputs,
+        )
+        best_commits = get_or_run("Tests of the best", best_trials, run)
+    test_images = len(read(next(iter(commits.values())), PREDICTIONS).splitlines()) - 1
+    images = Images(on_test, test_images if on_test else study.validation)
+    test = None
+    if best_commits and not on_test:
+        scores = [json.loads(read(commit, SCORES)) for commit in best_commits.values()]
+        test = ErrorsOnTest.from_scores(scores, test_images)
+    wanted = trials | best_trials
+    failed = [name for name in wanted if name not in commits | best_commits]
+
+    text = markdown(summary, images, test, failed)
+    write(rows, text, reports)
+    from stages.evaluation.plots import save  # imported late: matplotlib takes a second
+
+    save(plot(summary, images), reports / "study.png")
+    print(f"\n{text}\nWritten to {reports}/study.md, .csv and .png")
+    if failed:
+        raise UserError(f"{failure_message(failed, len(wanted))}\nThe report is without them")
+
+
+def by_name(trials: Sequence[Trial], inputs: Inputs) -> dict[str, Trial]:
+    return {trial_name(trial, inputs): trial for trial in trials}
+
+
+def failure_message(failed: Sequence[str], wanted: int) -> str:
+    return (
+        f"study: {len(failed)} of {wanted} trainings failed {ATTEMPTS} times (output above): "
+        f"{', '.join(failed)}. The same command tries them again"
+    )
+
+
+def table(commits: Mapping[Trial, str], epochs: Sequence[int]) -> pd.DataFrame:
+    """A row for each trial and number of epochs, with the error in percent."""
+    rows: list[dict[str, Any]] = []
+    for trial, commit in commits.items():
+        # The split `validation` has the held-out images, or the test images if none are held out.
+        accuracy = read_curves(read(commit, ACCURACY), "accuracy")["validation"]
+        rows += [
+            {
+                "hidden_units": width(trial.hidden_units),
+                "epochs": count,
+                "seed": trial.seed,
+                "error": round(100 * (1 - accuracy[count]), 4),
+            }
+            for count in epochs
+        ]
+    return pd.DataFrame(rows)
+
+
+def by_seed(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The errors with a row for each seed and a column for each cell, in the study's order."""
+    cells = pd.MultiIndex.from_product(
+        [[width(units) for units in study.hidden_units], study.epochs],
+        names=["hidden_units", "epochs"],
+    )
+    errors = rows.pivot_table(index="seed", columns=["hidden_units", "epochs"], values="error")
+    return errors.reindex(index=study.seeds, columns=cells)
+
+
+def read(commit: str, path: str) -> str:
+    return git("show", f"{commit}:{path}")
+
+
+def write(rows: pd.DataFrame, text: str, reports: Path) -> None:
+    with atomic_write(reports / "study.csv") as partial:
+        rows.to_csv(partial, index=False)
+    with atomic_write(reports / "study.md") as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

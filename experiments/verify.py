@@ -1,0 +1,81 @@
+"""Runs the committed pipeline again in a temporary clone, and compares all outputs with dvc.lock.
+
+The clone is HEAD with an empty cache. The exit status is 0 only if all bytes are identical. On
+another kind of processor the model may differ; then see whether the test error does.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.repository.clones import temporary_clone
+from experiments.repository.lockfile import LOCKFILE, locked_outputs, locked_stages
+from experiments.repository.subprocesses import CommandError, run_live
+from stages.common import command_line
+from stages.common.errors import UserError, printable
+from stages.data.mirrors import make_mirrors_absolute
+
+METRICS = "metrics/evaluate.json"
+
+
+def main() -> None:
+    make_mirrors_absolute()
+    with temporary_clone("verify", edits=False) as clone:
+        committed, old = read_results(clone)
+        try:
+            # --force: the metrics and plots are in git, so DVC would skip their stages.
+            run_live(sys.executable, "-m", "dvc", "repro", "--force", cwd=clone)
+        except CommandError:
+            raise UserError("verify: the pipeline failed; the output above says why") from None
+        repeated, new = read_results(clone)
+
+    width = max(map(len, committed))
+    print()
+    for path, md5 in committed.items():
+        state = "identical" if repeated.get(path) == md5 else difference(md5, repeated.get(path))
+        print(printable(f"{path:{width}}  {state}"))
+    differing = sum(repeated.get(path) != md5 for path, md5 in committed.items())
+    if not differing:
+        print("\nAll bytes are identical.")
+        return
+    print(f"\n{describe_error(old, new)}")
+    raise UserError(
+        f"verify: {differing} of {len(committed)} outputs differ from {LOCKFILE} (above). "
+        "Processors that give the same bytes: docs/reproducibility.md"
+    )
+
+
+def read_results(clone: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """The MD5 of each output, and the metrics, of a clone.
+
+    Raises:
+        UserError: there are none.
+    """
+    try:
+        outputs = locked_outputs(locked_stages((clone / LOCKFILE).read_text(encoding="utf-8")))
+        return outputs, json.loads((clone / METRICS).read_text())
+    except FileNotFoundError as problem:
+        missing = Path(problem.filename).relative_to(clone)
+        raise UserError(
+            f"verify: HEAD has no {missing}. Run: make repro && git commit -a"
+        ) from None
+
+
+def difference(old: str, new: str | None) -> str:
+    return f"{old} is now {new or 'missing'}"
+
+
+def describe_error(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The change of the test error, and whether the new one is within the committed interval."""
+    low, high = old["baseline_error_low"], old["baseline_error_high"]
+    before, now = old["baseline_error"], new["baseline_error"]
+    place = "within" if low <= now <= high else "OUTSIDE"
+    return (
+        f"baseline_error {now:.2f}% instead of {before:.2f}% ({now - before:+.2f}): "
+        f"{place} the interval {low:.2f}–{high:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main, __doc__)

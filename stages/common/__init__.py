@@ -1,0 +1,1 @@
+"""Code that every stage shares: errors, parameters, files, progress and plots."""

@@ -1,0 +1,1 @@
+"""Evaluation of predicted probabilities: error, calibration and the worst mistakes."""

@@ -1,0 +1,95 @@
+"""Saving and loading the trained network as an HDF5 file."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from stages.common.atomic_write import atomic_write
+from stages.common.errors import UserError
+from stages.data.scaling import Scaling
+from stages.training.checks import check_network
+from stages.training.tensorflow_setup import keras
+
+CHECKSUM = "sha256"  # attribute of the file: SHA-256 of all its other content
+
+
+def save_network(network: Any, scaling: Scaling, path: Path) -> None:
+    """Writes a compiled network in the tutorial's format; the same weights give the same bytes.
+
+    The file includes the optimizer's configuration, so that training can be continued, and the
+    scaling of pixels as attributes, so that the file alone is enough to read a digit.
+    """
+    # A new optimizer without state: Keras cannot load its state from HDF5, and warns at each load.
+    optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
+    network.compile(optimizer, network.loss, metrics=["accuracy"])
+    with atomic_write(path) as partial:
+        network.save(partial)
+        with h5py.File(partial, "r+") as file:
+            # Keras takes an optimizer with this group, even an empty one, for built.
+            file.pop("optimizer_weights", None)
+            file.attrs.update({"pixel_offset": scaling.offset, "pixel_divisor": scaling.divisor})
+            file.attrs[CHECKSUM] = checksum(file)
+
+
+def load_network(path: Path) -> tuple[Any, Scaling]:
+    """Loads a network written by `save_network`, and the scaling of its input.
+
+    Raises:
+        UserError: the file is missing, damaged or changed, or contains another kind of network.
+    """
+    try:
+        with h5py.File(path) as file:
+            scaling = Scaling(float(file.attrs["pixel_offset"]), float(file.attrs["pixel_divisor"]))
+            unchanged = file.attrs[CHECKSUM] == checksum(file)
+        network = load_model(path) if unchanged else None
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; dvc repro makes it") from None
+    except PermissionError:
+        raise
+    except Exception:  # HDF5 and Keras document no exceptions for damaged files
+        raise UserError(
+            f"{path} is not a network saved by this project; remove it and run dvc repro"
+        ) from None
+    if network is None:
+        raise UserError(
+            f"{path} has changed since it was saved; "
+            f"dvc checkout --force {path} or dvc repro brings it back"
+        )
+    if not (np.isfinite(scaling).all() and scaling.divisor > 0):
+        raise UserError(f"{path} scales pixels by {scaling}; expected a divisor greater than 0")
+    check_network(network, str(path))
+    return network, scaling
+
+
+def load_model(path: Path) -> Any:
+    # Load without allocating variables first: a crafted file may declare a huge network. A network
+    # that does not fit the file's weights raises here.
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            keras.models.load_model(path, compile=False)
+    finally:
+        keras.utils.clear_session(free_memory=False)  # forget these variables before they are built
+    return keras.models.load_model(path, compile=False)
+
+
+def checksum(file: h5py.File) -> str:
+    """SHA-256 of all datasets and attributes of an HDF5 file except the checksum itself."""
+    sha256 = hashlib.sha256()
+
+    def add(name: str, item: Any) -> None:
+        attributes = [
+            (key, np.asarray(value).tolist())
+            for key, value in sorted(item.attrs.items())
+            if (name, key) != ("", CHECKSUM)
+        ]
+        sha256.update(repr((name, attributes)).encode())
+        if isinstance(item, h5py.Dataset):
+            array = item[()]
+            sha256.update(repr((array.dtype.str, array.shape)).encode() + array.tobytes())
+
+    add("", file)
+    file.visititems(add)
+    return sha256.hexdigest()

@@ -1,0 +1,97 @@
+"""Import of TensorFlow and Keras with settings that make results reproducible.
+
+Other modules import `keras` and `tf` from here, since these settings must be made before the first
+import. With a fixed seed, the last bits of a training still depend on whether it has one thread or
+more, and by default on the processor's instruction set and cache sizes.
+"""
+
+import gc
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stages.training.threads import threads
+
+# User settings of TensorFlow and Keras are removed: several of them change the results.
+PREFIXES = ("KERAS_", "TF_", "XLA_", "DNNL_", "ONEDNN_", "OMP_", "KMP_", "MKL_")
+for variable in [name for name in os.environ if name.startswith(PREFIXES)]:
+    del os.environ[variable]
+os.environ |= {
+    # Nearly every x86-64 processor since 2013 has AVX2. Other architectures ignore the limits.
+    "DNNL_MAX_CPU_ISA": "AVX2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"
+    # YNNPACK, which computes XLA's matrix products, ignores the limit, but follows this option.
+    " --xla_cpu_enable_platform_dependent_math=false"
+    # Keeps XLA from folding a transpose into a matmul, which would send it to Eigen (see dense()).
+    " --xla_disable_hlo_passes=transpose-folding",
+    "KERAS_BACKEND": "tensorflow",
+    "KERAS_HOME": os.devnull,  # ignore the user's keras.json, and write none
+    "CUDA_VISIBLE_DEVICES": "-1",  # a GPU adds in another order
+    "TF_CPP_MIN_LOG_LEVEL": "2",  # errors only; exceptions tell what warnings say
+}
+
+# Messages of TensorFlow and Keras at each start that a user of this project cannot act on.
+NOISE = (
+    "All log messages before absl::InitializeLog()",
+    "oneDNN custom operations are on",
+    "cuda",
+    "CUDA",
+    "HDF5 file via `model.save()`",
+)
+
+
+def is_noise(line: str) -> bool:
+    return any(noise in line for noise in NOISE)
+
+
+@contextmanager
+def filtered_stderr() -> Iterator[None]:
+    """Filters NOISE out of what C++ code writes to standard error."""
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as captured:
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+            captured.seek(0)
+            for line in captured:
+                if not is_noise(line):
+                    sys.stderr.write(line)
+
+
+# Keras imports scikit-learn and pyplot if they are installed. No stage needs them, and they take
+# half a second. An entry None in sys.modules makes their import fail.
+unused = [name for name in ("sklearn", "matplotlib.pyplot") if name not in sys.modules]
+sys.modules.update(dict.fromkeys(unused))  # type: ignore[arg-type]
+# Garbage collection is off during the import: it would traverse a million live objects and take
+# 2 s. freeze() spares these objects at later collections and at exit, too.
+gc.disable()
+with filtered_stderr():
+    import keras
+    import tensorflow as tf
+gc.freeze()
+gc.enable()
+for name in unused:
+    del sys.modules[name]
+
+logging.getLogger("absl").addFilter(lambda record: not is_noise(record.getMessage()))
+
+__all__ = ["keras", "set_threads", "tf"]
+
+
+def set_threads() -> None:
+    """Sets TensorFlow's number of threads; call it once, before TensorFlow computes anything.
+
+    Raises:
+        UserError: the environment variable for it is not a valid number.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads(os.environ))
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    with filtered_stderr():
+        tf.config.list_logical_devices()  # the search for GPUs prints warnings

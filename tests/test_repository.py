@@ -1,0 +1,419 @@
+"""Temporary clones and experiments, with a pipeline of two stages that take 0.1 s each."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.repository.clones import dvc_config, temporary_clone, write_dvc_config
+from experiments.repository.experiments import (
+    experiments,
+    export_experiment,
+    import_experiment,
+    run_experiment,
+)
+from experiments.repository.lockfile import locked_stages, matches_lock
+from experiments.repository.recovery import recovery_steps
+from experiments.repository.subprocesses import CommandError, dvc, environment, git
+from experiments.repository.temporary import kill_processes_in, processes_in, temporary_directory
+from stages.common.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+PIPELINE = """\
+stages:
+  first:
+    cmd: python code/first.py
+    deps: [code/first.py, code/lib]
+    params: [first]
+    outs: [data]
+  second:
+    cmd: python code/second.py
+    deps: [code/second.py, data]
+    metrics: [{metrics.json: {cache: false}}]
+"""
+FIRST = """\
+import pathlib
+pathlib.Path("data").write_text(pathlib.Path("params.yaml").read_text())
+"""
+SECOND = """\
+import json, pathlib
+text = pathlib.Path("data").read_text()
+pathlib.Path("metrics.json").write_text(json.dumps({"length": len(text)}))
+"""
+# Ignores SIGTERM, and has a child in a session of its own that does so, too.
+STUBBORN = """\
+import pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sleep = "import time; time.sleep(300)"
+subprocess.Popen([sys.executable, "-c", sleep], start_new_session=True)
+pathlib.Path("started").touch()
+time.sleep(300)
+"""
+# A command such as quickstart.
+OWNER = f"""\
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from experiments.repository.clones import temporary_clone
+from experiments.repository.experiments import (
+    export_experiment, import_experiment, run_experiment)
+from stages.common import command_line
+
+def main():
+    with temporary_clone("owner") as clone:
+        reference = run_experiment(clone, "owner", {{"first.seed": 2}}, live=True)
+        import_experiment(export_experiment(clone, reference))
+
+command_line.run(main)
+"""
+TIMEOUT_S = 60
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with the pipeline and one commit, which is the current directory."""
+    for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_DIR", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    folder = tmp_path / "größe"
+    files = {
+        "dvc.yaml": PIPELINE,
+        "params.yaml": "first: {seed: 1}\n",
+        "code/first.py": FIRST,
+        "code/second.py": SECOND,
+        "code/lib/used.py": "",
+        "code/lib/removed.py": "",
+        "README": "Read me.\n",
+        ".gitignore": "/data\n__pycache__/\nsecret*\n",
+        ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+        ".dvc/config": (ROOT / ".dvc/config").read_text(),
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.chdir(folder)
+    git("init", "--quiet", "--initial-branch=main")
+    commit("First")
+    return folder
+
+
+def commit(message: str) -> None:
+    git("add", "--all")
+    git(
+        *("-c", "user.name=A. Tester", "-c", "user.email=a@example.org"),
+        *("commit", "--quiet", "--allow-empty", "--message", message),
+    )
+
+
+def edit(folder: Path) -> None:
+    """Every kind of edit that a workspace may have."""
+    (folder / "params.yaml").write_text("first: {seed: 3}\n")
+    (folder / "code/lib/removed.py").unlink()
+    (folder / "code/lib/new.py").write_text("new = 1\n")
+    (folder / "code/lib/secret.py").write_text("ignored = 1\n")
+    (folder / "code/first.py").chmod(0o755)
+    (folder / "code/lib/link.py").symlink_to("used.py")
+    (folder / "staged.txt").write_text("Staged.\n")
+    (folder / ":!odd").write_text("Staged, with a name that git would take for a pattern.\n")
+    git("add", "staged.txt", ":!odd")
+    (folder / "private.txt").write_text("Private.\n")
+
+
+def tree(folder: Path) -> dict[str, tuple[str, bytes]]:
+    """Kind and content of each file that git does not ignore."""
+    found = {}
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=folder)
+    for name in listed.split("\0")[:-1]:
+        path = folder / name
+        if path.is_symlink():
+            found[name] = ("link", os.fsencode(path.readlink()))
+        elif path.exists():
+            executable = bool(path.stat().st_mode & stat.S_IXUSR)
+            found[name] = ("executable" if executable else "file", path.read_bytes())
+    return found
+
+
+def user_state(folder: Path) -> dict[str, bytes | str]:
+    """What belongs to the user in git: index, HEAD, branches and stash."""
+    directory = folder / git("rev-parse", "--git-dir").strip()
+    return {
+        "index": (directory / "index").read_bytes(),
+        "HEAD": (directory / "HEAD").read_bytes(),
+        "branches": git("for-each-ref", "refs/heads", "refs/stash"),
+        "worktrees": git("worktree", "list"),
+        "status": git("--no-optional-locks", "status", "--porcelain"),
+    }
+
+
+def shallow(folder: Path) -> Path:
+    commit("Second")
+    git("clone", "--quiet", "--depth=1", folder.as_uri(), folder.parent / "shallow")
+    return folder.parent / "shallow"
+
+
+def worktree(folder: Path) -> Path:
+    git("worktree", "add", "--quiet", "-b", "other", folder.parent / "worktree")
+    return folder.parent / "worktree"
+
+
+KINDS: dict[str, Callable[[Path], Path]] = {
+    "normal": lambda folder: folder,
+    "shallow": shallow,
+    "worktree": worktree,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clone_has_the_workspace_and_its_experiment_belongs_to_head(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    workspace = KINDS[kind](repository)
+    monkeypatch.chdir(workspace)
+    edit(workspace)
+    expected = tree(workspace)
+    del expected["private.txt"]  # untracked, and no stage depends on it
+    before = user_state(workspace)
+    with temporary_clone("test") as clone:
+        assert tree(clone) == expected
+        assert not (clone / "code/lib/secret.py").exists()
+        reference = run_experiment(clone, "seven", {"first.seed": 7})
+        import_experiment(export_experiment(clone, reference))
+    assert user_state(workspace) == before
+    assert list((workspace / ".dvc/tmp").glob("test-*")) == []
+
+    experiment = experiments()["seven"]
+    assert git("rev-parse", f"{experiment}^") == git("rev-parse", "HEAD")
+    assert "seed: 7" in git("show", f"{experiment}:params.yaml")
+    assert git("show", f"{experiment}:code/lib/new.py") == "new = 1\n"
+    assert git("show", "--no-patch", "--format=%an %cn", experiment) == "test test\n"
+    assert "private.txt" not in git("ls-tree", "-r", "--name-only", experiment)
+    assert "seven" in dvc("exp", "list", "--name-only")
+    lock = locked_stages(git("show", f"{experiment}:dvc.lock"))
+    files = {"metrics.json": git("show", f"{experiment}:metrics.json")}
+    assert matches_lock(lock, files.__getitem__)
+    assert not matches_lock(lock, {"metrics.json": "{}"}.__getitem__)
+
+
+def test_an_experiment_replaces_those_with_its_name_and_shares_the_cache(repository: Path) -> None:
+    with temporary_clone("test") as clone:
+        import_experiment(export_experiment(clone, run_experiment(clone, "same", {})))
+    commit("Second")
+    with temporary_clone("test") as clone:
+        reference = run_experiment(clone, "same", {"first.seed": 1})
+        assert (clone / "data").read_text() == (repository / "params.yaml").read_text()
+        import_experiment(export_experiment(clone, reference))
+    assert git("for-each-ref", "refs/exps/*/*/same").count("\n") == 1
+    assert git("rev-parse", f"{experiments()['same']}^") == git("rev-parse", "HEAD")
+    assert len(list((repository / ".dvc/cache/runs").rglob("*"))) > 0
+
+
+def test_a_clone_without_edits_is_head_with_an_empty_cache(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the user has configured another cache."""
+    (repository / ".dvc/tmp").mkdir()
+    (repository / ".dvc/tmp/config").write_text("[cache]\n    dir = /nowhere\n")
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(repository / ".dvc/tmp"))
+    assert dvc("cache", "dir").strip() == "/nowhere"
+    expected = tree(repository)
+    edit(repository)
+    with temporary_clone("test", edits=False) as clone:
+        assert tree(clone) == expected
+        assert git("status", "--porcelain", cwd=clone) == ""
+        assert dvc("cache", "dir", cwd=clone).strip() == str(clone / ".dvc/cache")
+
+
+def test_the_configuration_of_dvc_keeps_its_values(repository: Path) -> None:
+    dvc("remote", "add", "--default", "--local", "storage", "../elsewhere, #1")
+    config = dvc_config()
+    url = str(repository.parent / "elsewhere, #1")
+    assert config['remote "storage"'] == {"url": url}
+    with temporary_clone("test") as clone:
+        again = dvc("config", "--list", cwd=clone)
+    assert f"remote.storage.url={url}\n" in again
+    assert f"cache.dir={repository / '.dvc/cache'}\n" in again
+    (repository / "copy/.dvc").mkdir(parents=True)
+    write_dvc_config(repository / "copy", config)
+    assert "größe" in (repository / "copy/.dvc/config.local").read_text(encoding="utf-8")
+
+
+def test_from_a_commit_hook_the_index_of_the_commit_is_left_alone(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = worktree(repository)
+    monkeypatch.chdir(workspace)
+    (workspace / "README").write_text("Staged.\n")
+    git("add", "README")
+    (workspace / "code/lib/new.py").write_text("new = 1\n")
+    (workspace / "code/lib/used.py").write_text("used = 1\n")
+    hook = repository / ".git/hooks/pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\nexec {sys.executable} - <<'END'\n{OWNER}END\n")
+    hook.chmod(0o755)
+    # With -m: the hook gets the worktree's index, GIT_DIR and GIT_INDEX_FILE.
+    git(
+        *("-c", "user.name=A. Tester", "-c", "user.email=a@example.org"),
+        *("commit", "--quiet", "--message", "From a hook"),
+    )
+    assert git("show", "--format=", "--name-only", "HEAD") == "README\n"
+    assert git("status", "--porcelain") == " M code/lib/used.py\n?? code/lib/new.py\n"
+    experiment = experiments()["owner"]
+    assert git("rev-parse", f"{experiment}^") == git("rev-parse", "HEAD^")
+    assert git("show", f"{experiment}:code/lib/used.py") == "used = 1\n"
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"])
+def test_a_signal_leaves_no_process_and_no_directory(repository: Path, number: str) -> None:
+    (repository / "code/first.py").write_text(STUBBORN)
+    before = user_state(repository)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=default_signals,
+    )
+    temporary = repository / ".dvc/tmp"
+    wait_until(lambda: list(temporary.glob("owner-*/clone/started")))
+    (directory,) = temporary.glob("owner-*")
+    assert len(processes_in(directory.resolve())) >= 3
+    owner.send_signal(signal.Signals[number])
+    assert owner.wait(TIMEOUT_S) == -signal.Signals[number]
+    if number != "SIGKILL":
+        assert not directory.exists()
+    wait_until(lambda: not directory.exists(), seconds=10)
+    assert processes_in(directory.resolve()) == []
+    assert user_state(repository) == before
+
+
+def default_signals() -> None:
+    """As in a terminal: a shell's background jobs ignore some of them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def wait_until(is_done: Callable[[], object], seconds: float = TIMEOUT_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_a_killed_process_left_is_removed(repository: Path) -> None:
+    left = repository / ".dvc/tmp/test-left/clone"
+    left.mkdir(parents=True)
+    process = subprocess.Popen(["sleep", "300"], cwd=left)
+    with temporary_clone("test"):
+        assert not left.exists()
+    assert process.wait(TIMEOUT_S) == -signal.SIGTERM
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_second_process_with_the_same_purpose_waits() -> None:
+    with temporary_clone("owner") as clone:
+        second = subprocess.Popen(
+            [sys.executable, "-c", OWNER], env=environment(), stdout=subprocess.PIPE, text=True
+        )
+        assert second.stdout is not None
+        assert second.stdout.readline() == (
+            "Another owner is running in this directory; this one waits\n"
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(1)
+        assert (clone / "dvc.yaml").exists()
+    second.communicate(timeout=TIMEOUT_S)
+    assert second.returncode == 0
+    assert "owner" in experiments()
+
+
+def test_processes_elsewhere_are_left_alone(tmp_path: Path) -> None:
+    inside, beside = tmp_path / "in", tmp_path / "in-side"
+    inside.mkdir()
+    beside.mkdir()
+    processes = [subprocess.Popen(["sleep", "300"], cwd=folder) for folder in (inside, beside)]
+    kill_processes_in(inside)
+    assert processes[0].wait(TIMEOUT_S) == -signal.SIGTERM
+    assert processes[1].poll() is None
+    processes[1].kill()
+    processes[1].wait()
+
+
+def test_an_error_in_the_block_removes_the_directory_too(tmp_path: Path) -> None:
+    def fail() -> None:
+        with temporary_directory(tmp_path / "parent", "prefix-") as directory:
+            assert directory.name.startswith("prefix-")
+            (directory / "file").touch()
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fail()
+    assert list((tmp_path / "parent").iterdir()) == []
+
+
+def test_a_failed_command_has_the_end_of_its_output(repository: Path) -> None:
+    (repository / "code/first.py").write_text("raise SystemExit('no data: näh')\n")
+    with pytest.raises(CommandError) as problem, temporary_clone("test") as clone:
+        run_experiment(clone, "test", {})
+    lines = str(problem.value).split("\n")
+    assert "no data: näh" in lines
+    assert lines[-1].startswith("ERROR: failed to reproduce 'first'")
+    assert len(lines) <= 10
+    with pytest.raises(UserError, match=r"\Agit config: exit status 1\Z"):
+        git("config", "--get", "no.such")
+    with pytest.raises(UserError, match=r"\Agit rev-parse: fatal: "):
+        git("rev-parse", "nowhere")
+
+
+def test_without_a_repository_the_cause_is_named(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(repository / ".git")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(repository.parent))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"\Agit: no repository with a commit here"):
+            temporary_clone("test").__enter__()
+        git("init", "--quiet")
+
+
+def test_child_processes_do_not_get_the_variables_of_a_hook_or_of_python(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONHOME"):
+        monkeypatch.setenv(name, "/nowhere")
+    assert git("rev-parse", "--show-toplevel").strip() == str(repository)
+    # Stages are `python -m stages.X`, which needs the current directory on Python's path.
+    assert "PYTHONSAFEPATH" not in environment()
+
+
+def test_traces_of_kills_are_named_with_a_command_that_removes_them(repository: Path) -> None:
+    assert recovery_steps() == []
+    truncated = "schema: '2.0'\nstages:\n  first:\n    cmd: 'pyth"
+    for lockfile in ("", truncated):
+        (repository / ".git/index.lock").touch()
+        (repository / ".dvc/tmp").mkdir(exist_ok=True)
+        (repository / ".dvc/tmp/rwlock").write_text('{"a')
+        (repository / "dvc.lock").write_text(lockfile)
+        steps = recovery_steps()
+        assert len(steps) == 3
+        for step in steps:
+            command = step.split("Run: ")[1]
+            if command == "git checkout dvc.lock":
+                command = "rm dvc.lock"  # it is not committed here
+            subprocess.run(command.split(), check=True)
+        assert recovery_steps() == []
+
+    (repository / "README").write_text("Edited.\n")
+    git("-c", "user.name=A", "-c", "user.email=a@example.org", "stash")
+    git("checkout", "--quiet", "--detach")
+    (step,) = recovery_steps()
+    subprocess.run(step.split("since then: ")[1], shell=True, check=True)  # noqa: S602
+    assert (repository / "README").read_text() == "Edited.\n"
+    assert git("branch", "--show-current") == "main\n"
+    assert recovery_steps() == []
