@@ -72,7 +72,7 @@ app: $(APP)  ## serve a web page to draw digits on; HOST=127.0.0.1 PORT=8000
 check: lint  ## lint and the quick tests, before a commit
 	pytest -m "not slow"
 
-test: $(DEVELOPMENT)  ## all tests
+test: $(DEVELOPMENT)  ## all tests but the long ones
 	pytest
 
 lint: $(DEVELOPMENT)  ## ruff, mypy, and the workflow against GitHub's schema

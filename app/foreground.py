@@ -1,8 +1,8 @@
 """Separation of writing from its background.
 
-The constants were chosen on training images that were photographed as by benchmarks.round_trip,
-except BLUR_FRACTION, SATURATION_FRACTION and LOW_THRESHOLD: the best of four values each by
-benchmarks.own_digits.
+BLUR_FRACTION, SATURATION_FRACTION and LOW_THRESHOLD are each the best of four values in
+benchmarks.own_digits. The other constants were chosen on training images, drawn as simulated
+photographs by benchmarks.synthetic_pictures.
 """
 
 import math
@@ -43,9 +43,9 @@ MAX_STRIP_DEPTH_FRACTION = 1 / 14
 # Minimum contrast of a digit, in grey levels of 255 and in standard deviations of the noise.
 MIN_CONTRAST_LEVELS = 8
 MIN_CONTRAST_TO_NOISE = 5
-# As fractions of a digit's contrast: less than the first is blur beside a stroke, and pixels that
-# lack at most the second are covered entirely.
+# Pixels with less than this fraction of a digit's contrast are blur beside a stroke.
 BLUR_FRACTION = 0.3
+# Pixels whose contrast is at most this fraction below the maximum are fully covered by a stroke.
 SATURATION_FRACTION = 0.1
 # In pixels of the 20x20 box: the background is measured up to this distance from a digit.
 RING_WIDTH_PX = 4

@@ -4,12 +4,12 @@ import numpy as np
 from scipy import ndimage
 
 from app.array_types import Mask
-from app.regions import Box, Region, longest_side, to_picture_coordinates
+from app.regions import MIN_WRITING_FRACTION, Box, Region, longest_side, to_picture_coordinates
 
-# The lines of a frame cover less than this fraction of its box, and its outline covers more than
-# this one. The outline of a 0 covers less.
+# The lines of a frame cover less than this fraction of its box.
 MAX_LINE_FRACTION = 0.6
-MIN_OUTLINE_FRACTION = 0.9
+# A frame with its inside covers more than this fraction of its box. A 0 covers less.
+MIN_FILLED_FRACTION = 0.9
 # The line of a frame ends at the depth at which this fraction of the pixels is background.
 MIN_BACKGROUND_FRACTION = 0.7
 # Maximum width of the line, as a fraction of the frame's shorter side.
@@ -18,8 +18,6 @@ MAX_LINE_WIDTH = 0.15
 MIN_DIVIDER_FRACTION = 0.9
 # Smaller cells, as a fraction of the largest, are gaps beside uneven lines.
 MIN_CELL_FRACTION = 0.2
-# Minimum longer side of the writing in a page or frame, as a fraction of its shorter side.
-MIN_WRITING_FRACTION = 0.2
 
 
 def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
@@ -36,7 +34,7 @@ def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
     mask, filled = region.mask, region.filled
     if (
         mask.mean() >= MAX_LINE_FRACTION
-        or filled.mean() < MIN_OUTLINE_FRACTION
+        or filled.mean() < MIN_FILLED_FRACTION
         or not region.is_convex
     ):
         return []

@@ -12,7 +12,7 @@ from stages.common.errors import UserError
 
 # Decoding 100 megapixels takes up to 400 MB. Phones' photos have fewer.
 MAX_PIXELS = 100_000_000
-# A digit needs a tenth of this side, since it is scaled to 20 pixels.
+# A digit of a tenth of this side still has 100 pixels, five times those of the 20x20 box.
 MAX_SIDE_PX = 1_000
 STRIP_HEIGHT_PX = 50  # of the reduced picture
 EXIF_ORIENTATION = 0x0112  # number of the EXIF tag

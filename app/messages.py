@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from app.segmentation import Digit
 
-# With a lower probability a prediction is shown as uncertain, with the two likeliest digits. Of
-# 10,000 held-out training digits, 99% of those predicted with at least this probability were
-# right: python -m benchmarks.confidence_threshold. It is not a parameter, because the tutorial
-# trains on all training images, and a value chosen on the test images would be too optimistic.
+# With a lower probability a prediction is shown as uncertain, with the two likeliest digits. In
+# rows of held-out training digits, 99% of the digits with at least this probability were right: see
+# benchmarks.confidence_threshold. It is not a parameter, because the tutorial trains on all
+# training images, and a value chosen on the test images would be too optimistic.
 CONFIDENCE_THRESHOLD = 0.89
 # A second or third digit is mentioned from this probability.
 MIN_SHOWN_PROBABILITY = 5e-4
@@ -106,7 +106,7 @@ def text_line(prediction: Prediction) -> str:
 
 
 def caption(prediction: Prediction) -> str:
-    """The number and its lowest probability, or the candidates of a single digit not sure."""
+    """The number and its lowest probability, or the candidates of a single uncertain digit."""
     digits = prediction["digits"]
     lowest = min(digits, key=lambda digit: digit["probability"])
     if len(digits) > 1:

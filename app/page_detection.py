@@ -7,35 +7,38 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from app.array_types import Float32, Mask, UInt8
-from app.frame_removal import MIN_WRITING_FRACTION, frame_cells
+from app.frame_removal import frame_cells
 from app.otsu import otsu_threshold
-from app.regions import Box, Region, border, is_within, longest_side
+from app.regions import MIN_WRITING_FRACTION, Box, Region, border, is_within, longest_side
 
 # Pages are searched for in a picture reduced to at most this longer side.
 MAX_SEARCH_SIDE_PX = 200
 # The edge of a page is blurred. It is removed to this depth, as a fraction of the longer side.
 EDGE_FRACTION = 0.01
-# Area of a page, as fractions of the picture: its box has at least, and the page at most.
+# The box of a page covers at least this fraction of the picture.
 MIN_PICTURE_FRACTION = 0.05
+# A page covers at most this fraction of the picture.
 MAX_PICTURE_FRACTION = 0.97
 # Without its holes, where the writing is, a page covers at least this fraction of its box.
 MIN_BOX_FRACTION = 0.6
-# A region with one convex hole is a 0, unless its outline covers this fraction of its box.
+# A region with one convex hole is a 0, unless it covers, with the hole, this fraction of its box.
 MIN_BOX_FRACTION_AROUND_HOLE = 0.9
-# A page without visible writing is a rectangle, which covers this fraction of its box. Its shorter
-# side is at least this fraction of the longer one, or its box at least this one of the picture.
+# A page without visible writing is a rectangle: it covers at least this fraction of its box.
 MIN_BOX_FRACTION_IF_BLANK = 0.97
+# Also, its shorter side has at least this fraction of the longer side,
 MIN_ASPECT_RATIO_IF_BLANK = 0.4
+# or its box covers at least this fraction of the picture.
 MIN_PICTURE_FRACTION_IF_BLANK = 0.5
-# A stroke that touches the edge of a page is a notch in it. Such a page covers at least this
-# fraction of its convex hull, which covers at least this one of its box.
+# A stroke that touches the edge of a page is a notch in the page. Such a page covers at least this
+# fraction of its convex hull.
 MIN_HULL_FRACTION = 0.7
+# The hull covers at least this fraction of its box.
 MIN_BOX_FRACTION_OF_HULL = 0.85
 # The notch of a stroke, as fractions of the page's shorter side.
 MIN_NOTCH_LENGTH = 0.5
 MAX_NOTCH_WIDTH = 0.25
 # Contrast of the notch to the surroundings of the page, as a fraction of the region's range.
-# Between the strokes of a bold digit there are the surroundings themselves.
+# A gap between the strokes of a bold digit has no contrast to the surroundings.
 MIN_NOTCH_CONTRAST = 0.3
 
 
@@ -73,9 +76,9 @@ def find_pages(grey: UInt8) -> list[Page]:
             if region.mask.size >= MIN_PICTURE_FRACTION * small.size:
                 regions.append((region, mask[box]))
     found = [
-        (region.box, outline)
+        (region.box, mask)
         for region, _ in regions
-        if (outline := page_outline(region, contrast)) is not None
+        if (mask := page_mask(region, contrast)) is not None
     ]
     for region, foreground in regions:
         cells = frame_cells(region, foreground)
@@ -84,11 +87,11 @@ def find_pages(grey: UInt8) -> list[Page]:
             found = outside + cells
     found.sort(key=lambda each: -each[1].size)
     outermost = [
-        (box, outline)
-        for index, (box, outline) in enumerate(found)
+        (box, mask)
+        for index, (box, mask) in enumerate(found)
         if not any(is_within(box, larger) for larger, _ in found[:index])
     ]
-    return [crop_page(grey, scale, box, outline) for box, outline in outermost]
+    return [crop_page(grey, scale, box, mask) for box, mask in outermost]
 
 
 def contrast_to_border(grey: UInt8) -> Float32:
@@ -96,8 +99,8 @@ def contrast_to_border(grey: UInt8) -> Float32:
     return np.asarray(grey - np.float32(np.median(border(grey))))
 
 
-def page_outline(region: Region, contrast: Float32) -> Mask | None:
-    """Returns the outline of a region that may be written on.
+def page_mask(region: Region, contrast: Float32) -> Mask | None:
+    """Returns the filled area of a region that may be written on.
 
     Args:
         region: of the picture.
@@ -110,7 +113,7 @@ def page_outline(region: Region, contrast: Float32) -> Mask | None:
     if filled.sum() > MAX_PICTURE_FRACTION * contrast.size:
         return None
     if not region.is_convex:
-        return notched_page_outline(region, contrast)
+        return notched_page_mask(region, contrast)
     holes, _ = ndimage.label(filled & ~mask)
     boxes = ndimage.find_objects(holes)
     sides = list(map(longest_side, boxes))
@@ -126,8 +129,8 @@ def page_outline(region: Region, contrast: Float32) -> Mask | None:
     return filled if is_rectangle and (is_wide or is_large) else None
 
 
-def notched_page_outline(region: Region, contrast: Float32) -> Mask | None:
-    """Returns the outline of a page with a stroke that touches its edge; see `page_outline`."""
+def notched_page_mask(region: Region, contrast: Float32) -> Mask | None:
+    """Returns the area of a page with a stroke that touches its edge; see `page_mask`."""
     touches_border = any(
         span.start == 0 or span.stop == side
         for span, side in zip(region.box, contrast.shape, strict=True)
@@ -138,13 +141,13 @@ def notched_page_outline(region: Region, contrast: Float32) -> Mask | None:
     hull = Image.new("1", filled.shape[::-1])
     vertices = region.hull.points[region.hull.vertices] - 0.5  # Pillow counts from pixels' centres
     ImageDraw.Draw(hull).polygon([(x, y) for y, x in vertices], fill=1)
-    outline = np.asarray(hull) | filled
+    hull_mask = np.asarray(hull) | filled
     if (
-        filled.sum() < MIN_HULL_FRACTION * outline.sum()
-        or outline.mean() < MIN_BOX_FRACTION_OF_HULL
+        filled.sum() < MIN_HULL_FRACTION * hull_mask.sum()
+        or hull_mask.mean() < MIN_BOX_FRACTION_OF_HULL
     ):
         return None
-    notches, _ = ndimage.label(outline & ~filled)
+    notches, _ = ndimage.label(hull_mask & ~filled)
     lengths = list(map(longest_side, ndimage.find_objects(notches)))
     notch = notches == int(np.argmax(lengths)) + 1
     width = 2 * ndimage.distance_transform_edt(np.pad(notch, 1)).max()
@@ -154,15 +157,15 @@ def notched_page_outline(region: Region, contrast: Float32) -> Mask | None:
     )
     levels = contrast[region.box]
     has_contrast = abs(np.median(levels[notch])) >= MIN_NOTCH_CONTRAST * np.ptp(levels)
-    return outline if is_stroke and has_contrast else None
+    return hull_mask if is_stroke and has_contrast else None
 
 
-def crop_page(grey: UInt8, scale: int, box: Box, outline: Mask) -> Page:
-    """Crops a picture to a page whose box and outline are `scale` times smaller."""
+def crop_page(grey: UInt8, scale: int, box: Box, mask: Mask) -> Page:
+    """Crops a picture to a page whose box and mask are `scale` times smaller."""
     rows, columns = (slice(span.start * scale, span.stop * scale) for span in box)
     cropped = grey[rows, columns].copy()
-    edge = 1 + round(EDGE_FRACTION * max(outline.shape))
-    inside = ndimage.binary_erosion(outline, iterations=edge)
+    edge = 1 + round(EDGE_FRACTION * max(mask.shape))
+    inside = ndimage.binary_erosion(mask, iterations=edge)
     inside = np.kron(inside, np.ones((scale, scale), dtype=bool))
     if inside.any():
         cropped[~inside] = np.median(cropped[inside])

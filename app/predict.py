@@ -17,7 +17,7 @@ from app.messages import Prediction, caption, picture_prediction, text_line
 from app.segmentation import Digit, find_digits
 from stages.common import command_line
 from stages.common.errors import UserError, printable
-from stages.evaluation.plots import beside, save
+from stages.evaluation.plots import draw_predictions, save
 
 # Written into --show pictures as their software, so that only such a picture is replaced.
 SOFTWARE = "python -m app.predict --show"
@@ -57,7 +57,7 @@ def main() -> None:
         all_predictions = predict(pictures.values(), arguments.model)
         predictions = dict(zip(pictures, all_predictions, strict=True))
     if arguments.show and pictures:
-        figure = beside(
+        figure = draw_predictions(
             thumbnails,
             [np.stack([digit.image for digit in picture.digits]) for picture in pictures.values()],
             [[digit["box"] for digit in each["digits"]] for each in predictions.values()],
@@ -141,7 +141,7 @@ def predict(pictures: Collection[Picture], model: Path) -> Iterator[Prediction]:
     # TensorFlow is imported here, so that errors in the arguments are reported without waiting.
     from stages.training.model_file import load_network
     from stages.training.prediction import predictor
-    from stages.training.tensorflow_setup import set_threads
+    from stages.training.threads import set_threads
 
     set_threads()
     network, scaling = load_network(model)

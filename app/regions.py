@@ -18,6 +18,8 @@ Box = tuple[slice, slice]
 
 # Fraction of its convex hull that a convex region drawn by hand fills.
 MIN_CONVEXITY = 0.93
+# Minimum longer side of the writing in a page or frame, as a fraction of its shorter side.
+MIN_WRITING_FRACTION = 0.2
 
 
 class Region:

@@ -9,28 +9,38 @@ from scipy import ndimage
 
 from app.array_types import Labels, UInt8
 from app.foreground import Foreground, coverage, find_foreground, labels_at_border
-from app.frame_removal import MIN_WRITING_FRACTION, frame_cells
+from app.frame_removal import frame_cells
 from app.mnist_format import mnist_image, stroke_width_in_box
-from app.page_detection import contrast_to_border, find_pages, page_outline
-from app.regions import Box, Region, enclosing_box, gap, is_within, length, overlap
+from app.page_detection import contrast_to_border, find_pages, page_mask
+from app.regions import (
+    MIN_WRITING_FRACTION,
+    Box,
+    Region,
+    enclosing_box,
+    gap,
+    is_within,
+    length,
+    overlap,
+)
 from stages.common.errors import UserError
 
-# Pictures with a longer side up to the first are enlarged to nearly the second one.
+# Pictures with a longer side up to this are enlarged.
 MAX_TINY_SIDE_PX = 28
+# The longer side of an enlarged picture is a multiple of its own, at most this.
 ENLARGED_SIDE_PX = 112
 # If the foreground covers more than this fraction of a picture, it may be a page.
 MAX_FOREGROUND_FRACTION = 0.6
 
-# Two components are parts of one digit, by these fractions of the height of the taller one:
-# - if the gap between them is at most a crack,
-# - or if it is larger, up to MAX_GAP, and the lower one is a dash, or they are above each other.
+# Two components are parts of one digit if the gap between them is at most MAX_CRACK, or if it is at
+# most MAX_GAP and the shorter component is a dash, or one lies above the other. These are fractions
+# of the height of the taller component.
 MAX_CRACK = 0.08
 MAX_GAP = 0.4
 MAX_DASH_HEIGHT = 0.25
-# Components above each other share this fraction of the columns of the narrower one.
+# A component that lies above another shares this fraction of the columns of the narrower one.
 MIN_COLUMN_OVERLAP = 0.3
-# Two components that are both at least this tall, and share this fraction of the rows of the lower
-# one, are separate digits beside each other.
+# Two components beside each other are separate digits if the shorter one has this fraction of the
+# height of the taller one, and they share this fraction of the rows of the shorter one.
 MIN_DIGIT_HEIGHT = 0.5
 MIN_ROW_OVERLAP = 0.5
 
@@ -118,7 +128,7 @@ def may_be_page(foreground: Foreground, grey: UInt8) -> bool:
     for label, box in enumerate(boxes, 1):
         component = Region(labels[box] == label, box)
         if component.mask.sum() > area / 2 and (
-            page_outline(component, contrast) is not None or frame_cells(component, labels[box] > 0)
+            page_mask(component, contrast) is not None or frame_cells(component, labels[box] > 0)
         ):
             return True
         inner = [other for other in boxes if other != box and is_within(other, box)]
@@ -169,18 +179,18 @@ def group_components(labels: Labels, boxes: list[Box]) -> list[list[int]]:
 
 def is_one_digit(first: Box, second: Box) -> bool:
     """Whether two components are parts of one digit, by their boxes."""
-    lower, taller = sorted((first, second), key=lambda box: length(box[0]))
+    shorter, taller = sorted((first, second), key=lambda box: length(box[0]))
     height = length(taller[0])
-    if max(gap(lower[0], taller[0]), gap(lower[1], taller[1])) > MAX_GAP * height:
+    if max(gap(shorter[0], taller[0]), gap(shorter[1], taller[1])) > MAX_GAP * height:
         return False
-    if length(lower[0]) < MAX_DASH_HEIGHT * height:
+    if length(shorter[0]) < MAX_DASH_HEIGHT * height:
         return True
     if (
-        length(lower[0]) >= MIN_DIGIT_HEIGHT * height
-        and overlap(lower[0], taller[0]) >= MIN_ROW_OVERLAP
+        length(shorter[0]) >= MIN_DIGIT_HEIGHT * height
+        and overlap(shorter[0], taller[0]) >= MIN_ROW_OVERLAP
     ):
         return False
-    return overlap(lower[1], taller[1]) >= MIN_COLUMN_OVERLAP
+    return overlap(shorter[1], taller[1]) >= MIN_COLUMN_OVERLAP
 
 
 def is_cracked(labels: Labels, boxes: list[Box], a: int, b: int) -> bool:

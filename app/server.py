@@ -30,7 +30,7 @@ from stages.common.errors import UserError, printable
 from stages.data.arrays import SIDE
 from stages.training.model_file import load_network
 from stages.training.prediction import predictor
-from stages.training.tensorflow_setup import set_threads
+from stages.training.threads import set_threads
 
 MAX_UPLOAD_BYTES = 32_000_000  # photos of phones have 2 to 15 million
 # Larger pictures are read one at a time: one may take seconds and hundreds of megabytes.

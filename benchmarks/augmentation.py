@@ -7,9 +7,9 @@ import numpy as np
 from experiments.reader import read_params_with_changes
 from stages.common import command_line
 from stages.data.datasets import embedded_mnist_5k
-from stages.evaluation.plots import digits, save
+from stages.evaluation.plots import draw_digits, save
 from stages.training.augmentation import Augmenter
-from stages.training.tensorflow_setup import set_threads
+from stages.training.threads import set_threads
 
 PICTURE = Path("docs/augmentation.png")
 DIGITS, EPOCHS = 6, 5
@@ -27,7 +27,7 @@ def main() -> None:
     ]
     grid = np.stack([images, *distorted], axis=1).reshape(-1, 28, 28)  # (d * (1 + e), 28, 28)
     captions = ["original", *(f"epoch {epoch}" for epoch in range(1, EPOCHS + 1))]
-    save(digits(grid, captions * DIGITS, "Digits with random distortions"), PICTURE)
+    save(draw_digits(grid, captions * DIGITS, "Digits with random distortions"), PICTURE)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from benchmarks.synthetic_pictures import digit_rows, framed_digits, photograph
 from stages.common import command_line
 from stages.data.arrays import load_split
 from stages.training.model_file import load_network
-from stages.training.tensorflow_setup import set_threads
+from stages.training.threads import set_threads
 
 RAW = Path("data/raw")
 ROWS, FRAMES, PHOTOS, TINY = 500, 300, 1_000, 300

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.repository.clones import temporary_clone
-from experiments.repository.experiments import Changes, as_override, import_experiment
+from experiments.repository.dvc_experiments import Changes, as_override, import_experiment
 from experiments.repository.subprocesses import dvc, git
 from experiments.study.cluster import ADDRESS, check_cluster, run_on_cluster
 from experiments.study.grid import STUDY, read_study
-from experiments.study.runner import Run, run_locally
+from experiments.study.runner import Run
+from experiments.study.thread_pool import run_locally
 from experiments.study.trial import commit_snapshot, prepare_data
 from stages.common import command_line
 from stages.data.mirrors import make_mirrors_absolute

@@ -24,7 +24,7 @@ from benchmarks.training import READER
 from stages.common import command_line
 from stages.common.params import PARAMS, read_yaml
 from stages.training.model_file import load_network
-from stages.training.tensorflow_setup import set_threads
+from stages.training.threads import set_threads
 
 LONGER: Sections = {
     "train": {"epochs": 300},

@@ -22,7 +22,7 @@ from stages.common.progress import Progress
 from stages.data.arrays import load_split
 from stages.training.model_file import load_network
 from stages.training.prediction import predictor
-from stages.training.tensorflow_setup import set_threads
+from stages.training.threads import set_threads
 
 RAW = Path("data/raw")
 

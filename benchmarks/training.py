@@ -83,7 +83,7 @@ def train_compiled(
     from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
     from stages.training.hyperparameters import Augmentation
     from stages.training.network import LOSS, optimizer
-    from stages.training.tensorflow_setup import set_threads
+    from stages.training.threads import set_threads
 
     set_threads()
     network = build_network(HIDDEN_UNITS, seed)

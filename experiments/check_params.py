@@ -1,7 +1,7 @@
 """Checks all of params.yaml, and the environment variable TRAINING_THREADS.
 
-`make` runs this before the pipeline: each stage checks its own sections only, and DVC removes the
-outputs of a changed stage before it runs the stage.
+`make` runs this before the pipeline. A stage finds a wrong value only after DVC has removed the
+stage's old outputs, so all values are checked first.
 """
 
 import os

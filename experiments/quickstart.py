@@ -6,7 +6,11 @@ from pathlib import Path
 
 from experiments.check_params import read_params
 from experiments.repository.clones import temporary_clone
-from experiments.repository.experiments import export_experiment, import_experiment, run_experiment
+from experiments.repository.dvc_experiments import (
+    export_experiment,
+    import_experiment,
+    run_experiment,
+)
 from experiments.repository.recovery import print_recovery_steps
 from stages.common import command_line
 from stages.common.atomic_write import atomic_write
@@ -21,7 +25,7 @@ def main() -> None:
     params = read_params()
     print_recovery_steps()
     with temporary_clone(NAME) as clone:
-        # Not allow_missing: without data in the cache, stages would be skipped.
+        # allow_missing=False: DVC would skip stages whose data are missing.
         changes = {"download.dataset": DATASET}
         reference = run_experiment(clone, NAME, changes, live=True, allow_missing=False)
         import_experiment(export_experiment(clone, reference))

@@ -6,7 +6,11 @@ from typing import Any
 
 from experiments.check_params import read_params, validate
 from experiments.repository.clones import temporary_clone
-from experiments.repository.experiments import export_experiment, import_experiment, run_experiment
+from experiments.repository.dvc_experiments import (
+    export_experiment,
+    import_experiment,
+    run_experiment,
+)
 from experiments.repository.recovery import print_recovery_steps
 from experiments.repository.subprocesses import CommandError, run_live
 from stages.common import command_line
@@ -23,6 +27,7 @@ def main() -> None:
     changes = flatten(read_changes())
     print_recovery_steps()
     with temporary_clone(NAME) as clone:
+        # allow_missing=False: DVC would skip stages whose data are missing.
         reference = run_experiment(clone, NAME, changes, live=True, allow_missing=False)
         import_experiment(export_experiment(clone, reference))
     print(flush=True)
@@ -30,12 +35,11 @@ def main() -> None:
         run_live(sys.executable, "-m", "experiments.compare", "HEAD", NAME, cwd=Path())
     except CommandError:
         raise UserError(
-            f"{NAME}: the experiment is there, but it cannot be compared with HEAD (see above)"
+            f"{NAME}: the experiment exists, but it cannot be compared with HEAD (see above)"
         ) from None
-    finally:
-        print("""
-Type next: dvc exp apply reader      use its network in the workspace: make predict, make app
-           dvc exp branch reader better-reader
+    print(f"""
+Type next: dvc exp apply {NAME}      use its network in the workspace: make predict, make app
+           dvc exp branch {NAME} better-{NAME}
                                      make a branch of it, to merge""")
 
 

@@ -1,7 +1,8 @@
 """Runs the committed pipeline again in a temporary clone, and compares all outputs with dvc.lock.
 
-The clone is HEAD with an empty cache. The exit status is 0 only if all bytes are identical. On
-another kind of processor the model may differ; then see whether the test error does.
+The clone is HEAD with an empty cache. The exit status is 0 only if all bytes are identical. If they
+are not, as on a processor that docs/reproducibility.md does not list, the change of the test error
+is printed.
 """
 
 import json
@@ -50,7 +51,7 @@ def read_results(clone: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The MD5 of each output, and the metrics, of a clone.
 
     Raises:
-        UserError: there are none.
+        UserError: HEAD has no dvc.lock or no metrics.
     """
     try:
         outputs = locked_outputs(locked_stages((clone / LOCKFILE).read_text(encoding="utf-8")))
@@ -58,7 +59,8 @@ def read_results(clone: Path) -> tuple[dict[str, str], dict[str, Any]]:
     except FileNotFoundError as problem:
         missing = Path(problem.filename).relative_to(clone)
         raise UserError(
-            f"verify: HEAD has no {missing}. Run: make repro && git commit -a"
+            f"verify: HEAD has no {missing}. Run: make repro, then commit "
+            "dvc.lock, metrics, plots and docs/model-card.md"
         ) from None
 
 

@@ -15,14 +15,14 @@ from stages.data.mirrors import download_files, mirrors
 RAW = Path("data/raw")
 
 
-def known(dataset: str) -> str:
+def known_dataset(dataset: str) -> str:
     if dataset not in DATASETS:
         raise ValueError("unknown data set")
     return dataset
 
 
 class Download(Section):
-    dataset: Annotated[str, AfterValidator(known)] = Field(
+    dataset: Annotated[str, AfterValidator(known_dataset)] = Field(
         description=f"one of {', '.join(DATASETS)}"
     )
 

@@ -8,11 +8,11 @@ from stages.common.atomic_write import atomic_write
 from stages.common.params import read_section
 from stages.data.arrays import load_classes, load_split
 from stages.evaluation.options import Evaluate
-from stages.evaluation.plots import digits, reliability, save
+from stages.evaluation.plots import draw_digits, draw_reliability, save
 from stages.evaluation.scores import calibration, predictions, scores, worst_mistakes
 from stages.training.model_file import load_network
 from stages.training.prediction import predictor
-from stages.training.tensorflow_setup import set_threads
+from stages.training.threads import set_threads
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")
@@ -39,8 +39,8 @@ def main() -> None:
     title = f"{len(worst)} of {mistakes} mistakes: actual → predicted"
     if mistakes:
         title += f"\nsorted by confidence, at least {worst['confidence'].min():.2%}"
-    save(digits(x[worst.index], captions, title), PLOTS / "mistakes.png")
-    figure = reliability(calibration(probabilities, y), result["expected_calibration_error"])
+    save(draw_digits(x[worst.index], captions, title), PLOTS / "mistakes.png")
+    figure = draw_reliability(calibration(probabilities, y), result["expected_calibration_error"])
     save(figure, PLOTS / "reliability.png")
     # Metrics are written last, so that new metrics imply new plots.
     with atomic_write(METRICS) as partial:

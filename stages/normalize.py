@@ -11,7 +11,7 @@ from stages.common.params import Section, check_range, read_section
 from stages.data.arrays import load_classes, load_split, save_arrays
 from stages.data.scaling import Scaling
 from stages.data.splits import stratified_mask
-from stages.evaluation.plots import digits, save
+from stages.evaluation.plots import draw_digits, save
 
 RAW = Path("data/raw")
 NORMALIZED = Path("data/normalized")
@@ -50,7 +50,7 @@ def main() -> None:
         },
     )
     captions = [classes[label] for label in y_train[:25]]
-    save(digits(x_train[:25], captions, "First training images"), SAMPLES)
+    save(draw_digits(x_train[:25], captions, "First training images"), SAMPLES)
     print(
         f"{len(y_train):,} training, {validation.sum():,} validation, {len(y_test):,} test images"
     )

@@ -15,12 +15,12 @@ from stages.training.augmentation import Augmenter
 from stages.training.build import build_network
 from stages.training.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence, WriteHistory
 from stages.training.checkpoint import Checkpoint, digest
-from stages.training.checks import compilation_errors
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
 from stages.training.history import write_history
 from stages.training.hyperparameters import Augmentation, Model, Train
 from stages.training.model_file import save_network
-from stages.training.tensorflow_setup import set_threads
+from stages.training.network_checks import compilation_errors
+from stages.training.threads import set_threads
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/handwritten_digit.h5")

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from experiments.repository.experiments import REFERENCES
+from experiments.repository.dvc_experiments import REFERENCES
 
 ROOT = Path(__file__).parent.parent
 STAND_IN = Path(__file__).parent / "stand_in"

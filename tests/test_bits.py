@@ -50,7 +50,8 @@ from stages.training.compiled_epoch import CompiledEpoch, permutations
 from stages.training.hyperparameters import Augmentation
 from stages.training.model_file import save_network
 from stages.training.network import LOSS, optimizer
-from stages.training.tensorflow_setup import keras, set_threads
+from stages.training.tensorflow_setup import keras
+from stages.training.threads import set_threads
 
 set_threads()
 path = pathlib.Path(sys.argv[1])

@@ -147,7 +147,10 @@ def test_verify_without_committed_results(tmp_path: Path, monkeypatch: pytest.Mo
     project.git("init", "--quiet")
     project.commit("Start")
     monkeypatch.chdir(tmp_path)
-    message = "verify: HEAD has no dvc.lock. Run: make repro && git commit -a"
+    message = (
+        "verify: HEAD has no dvc.lock. Run: make repro, then commit "
+        "dvc.lock, metrics, plots and docs/model-card.md"
+    )
     with pytest.raises(UserError, match=rf"\A{re.escape(message)}\Z"):
         verify.main()
 

@@ -8,9 +8,9 @@ import pytest
 
 from stages.common.errors import UserError
 from stages.training.build import build_network
-from stages.training.checks import compilation_errors
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
 from stages.training.deterministic_layers import deterministic_layers
+from stages.training.network_checks import compilation_errors
 from stages.training.tensorflow_setup import keras, tf
 
 IMAGES = 22

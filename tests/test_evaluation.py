@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from stages.evaluation.plots import beside, digits, reliability, save
+from stages.evaluation.plots import draw_digits, draw_predictions, draw_reliability, save
 from stages.evaluation.scores import (
     BINS,
     calibration,
@@ -171,12 +171,12 @@ IMAGES = np.random.default_rng(0).random((3, 28, 28)).astype(np.float32)
 PHOTO = np.full((20, 60), 200, dtype=np.uint8)
 BINNED = calibration(predicted_as_0([0.75, 0.75, 0.9]), labels(0, 1, 0))
 PLOTS: dict[str, Callable[[], Figure]] = {
-    "digits": lambda: digits(IMAGES, ["1", "2 → 3", "4, 99%"], "Three digits"),
-    "one digit": lambda: digits(IMAGES[:1], ["1"]),
-    "no digits": lambda: digits(IMAGES[:0], [], "0 of 0 mistakes"),
-    "a black digit": lambda: digits(np.zeros((1, 28, 28)), ["0"]),
-    "reliability": lambda: reliability(BINNED, 0.25),
-    "pictures": lambda: beside(
+    "digits": lambda: draw_digits(IMAGES, ["1", "2 → 3", "4, 99%"], "Three digits"),
+    "one digit": lambda: draw_digits(IMAGES[:1], ["1"]),
+    "no digits": lambda: draw_digits(IMAGES[:0], [], "0 of 0 mistakes"),
+    "a black digit": lambda: draw_digits(np.zeros((1, 28, 28)), ["0"]),
+    "reliability": lambda: draw_reliability(BINNED, 0.25),
+    "pictures": lambda: draw_predictions(
         [PHOTO, PHOTO],
         [IMAGES[:1], IMAGES],
         [[[0, 0, 1, 1]], [[place / 4, 0.5, place / 4 + 0.2, 1] for place in range(3)]],
@@ -233,7 +233,7 @@ def test_each_digit_is_drawn_dark_on_white_below_its_caption() -> None:
 
 def test_all_pixels_of_a_digit_have_the_same_size(tmp_path: Path) -> None:
     image = np.indices((28, 28)).sum(axis=0) % 2  # a chessboard
-    save(digits(np.array([image] * 6), [""] * 6), tmp_path / "six.png")
+    save(draw_digits(np.array([image] * 6), [""] * 6), tmp_path / "six.png")
     drawn = np.asarray(Image.open(tmp_path / "six.png").convert("L"))
     is_dark = drawn[76:160, 13:97] < 128  # below the title and the first caption
     np.testing.assert_array_equal(is_dark, np.kron(image, np.ones((3, 3))))
@@ -241,7 +241,7 @@ def test_all_pixels_of_a_digit_have_the_same_size(tmp_path: Path) -> None:
 
 def test_digits_are_arranged_in_a_square_or_one_row() -> None:
     for count, columns, rows in [(0, 0, 0), (3, 3, 1), (25, 5, 5), (26, 6, 5)]:
-        figure = digits(np.zeros((count, 28, 28)), [""] * count, f"{count} mistakes")
+        figure = draw_digits(np.zeros((count, 28, 28)), [""] * count, f"{count} mistakes")
         assert figure.get_suptitle() == f"{count} mistakes"
         (axes,) = figure.axes
         corners = [drawn.get_extent() for drawn in axes.images]

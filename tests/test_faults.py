@@ -52,7 +52,7 @@ FAULTS = {
     "tests/test_mirrors.py": [
         ("stages/data/mirrors.py", 'text.replace(secret[1], "…")', "text"),
         ("stages/data/mirrors.py", "problem.status >= 500", "False"),
-        ("stages/data/mirrors.py", "        progress.advance(-len(download.content))\n", ""),
+        ("stages/data/mirrors.py", "        progress.advance(-len(stream.content))\n", ""),
     ],
     "tests/test_evaluation.py": [
         ("stages/evaluation/scores.py", 'kind="stable"', 'kind="quicksort"'),
@@ -154,19 +154,19 @@ FAULTS = {
     ],
     "tests/test_repository.py::test_a_signal_leaves_no_process_and_no_directory": [
         (
-            "experiments/repository/temporary.py",
+            "experiments/repository/temporary_directory.py",
             "        shutil.rmtree(directory, ignore_errors=True)",
             "        pass",
         ),
         (
-            "experiments/repository/temporary.py",
+            "experiments/repository/temporary_directory.py",
             "    kill_processes_in(directory)\n    # Repeated",
             "    # Repeated",
         ),
     ],
     "tests/test_repository.py::test_an_experiment_replaces_those_with_its_name_and_shares_the_cache": [
         (
-            "experiments/repository/experiments.py",
+            "experiments/repository/dvc_experiments.py",
             '        for earlier in set(same_name) - made:\n            git("update-ref", "-d", earlier)\n',
             "",
         ),
@@ -174,7 +174,7 @@ FAULTS = {
     "tests/test_repository.py::test_what_a_killed_process_left_is_removed": [
         (
             "experiments/repository/clones.py",
-            "            kill_processes_in(left)\n            shutil.rmtree(left, ignore_errors=True)",
+            "            kill_processes_in(leftover)\n            shutil.rmtree(leftover, ignore_errors=True)",
             "            pass",
         ),
     ],

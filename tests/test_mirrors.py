@@ -411,8 +411,7 @@ def test_the_stage_names_all_mirrors_if_none_is_valid(
     for line, mirror in zip(reasons[1:], PUBLIC, strict=True):
         assert line.startswith(f"  {mirror}: Cannot connect to host 127.0.0.1:")
     assert last == (
-        "Set MNIST_MIRROR to a directory or URL with the four files, "
-        "or work offline: make quickstart"
+        "Set MNIST_MIRROR to a directory or URL with the files, or work offline: make quickstart"
     )
     assert outputs(project) == OLD
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from experiments.check_params import SCHEMAS, read_params
 from stages.common.errors import UserError
 from stages.common.params import (
-    INVALID_YAML,
+    INVALID_CONTENT,
     MAX_CHARACTERS,
     PARAMS,
     as_yaml,
@@ -273,7 +273,7 @@ def test_a_missing_file_gives_a_command_that_restores_it() -> None:
 def is_value(text: str) -> bool:
     try:
         parse_yaml(f"key: {text}")
-    except INVALID_YAML:
+    except INVALID_CONTENT:
         return False
     return True
 

@@ -26,7 +26,7 @@ LABELS = [str(label) for label in ARRAYS["y_test"][:10]]
 @pytest.fixture
 def model(trained_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # TensorFlow cannot change its number of threads if this process has used it before.
-    monkeypatch.setattr("stages.training.tensorflow_setup.set_threads", lambda: None)
+    monkeypatch.setattr("stages.training.threads.set_threads", lambda: None)
     return trained_model
 
 

@@ -13,16 +13,20 @@ from pathlib import Path
 import pytest
 
 from experiments.repository.clones import dvc_config, temporary_clone, write_dvc_config
-from experiments.repository.experiments import (
-    experiments,
+from experiments.repository.dvc_experiments import (
     export_experiment,
     import_experiment,
+    list_experiments,
     run_experiment,
 )
 from experiments.repository.lockfile import locked_stages, matches_lock
 from experiments.repository.recovery import recovery_steps
 from experiments.repository.subprocesses import CommandError, dvc, environment, git
-from experiments.repository.temporary import kill_processes_in, processes_in, temporary_directory
+from experiments.repository.temporary_directory import (
+    kill_processes_in,
+    processes_in,
+    temporary_directory,
+)
 from stages.common.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +65,7 @@ OWNER = f"""\
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from experiments.repository.clones import temporary_clone
-from experiments.repository.experiments import (
+from experiments.repository.dvc_experiments import (
     export_experiment, import_experiment, run_experiment)
 from stages.common import command_line
 
@@ -188,7 +192,7 @@ def test_a_clone_has_the_workspace_and_its_experiment_belongs_to_head(
     assert user_state(workspace) == before
     assert list((workspace / ".dvc/tmp").glob("test-*")) == []
 
-    experiment = experiments()["seven"]
+    experiment = list_experiments()["seven"]
     assert git("rev-parse", f"{experiment}^") == git("rev-parse", "HEAD")
     assert "seed: 7" in git("show", f"{experiment}:params.yaml")
     assert git("show", f"{experiment}:code/lib/new.py") == "new = 1\n"
@@ -210,7 +214,7 @@ def test_an_experiment_replaces_those_with_its_name_and_shares_the_cache(reposit
         assert (clone / "data").read_text() == (repository / "params.yaml").read_text()
         import_experiment(export_experiment(clone, reference))
     assert git("for-each-ref", "refs/exps/*/*/same").count("\n") == 1
-    assert git("rev-parse", f"{experiments()['same']}^") == git("rev-parse", "HEAD")
+    assert git("rev-parse", f"{list_experiments()['same']}^") == git("rev-parse", "HEAD")
     assert len(list((repository / ".dvc/cache/runs").rglob("*"))) > 0
 
 
@@ -264,7 +268,7 @@ def test_from_a_commit_hook_the_index_of_the_commit_is_left_alone(
     )
     assert git("show", "--format=", "--name-only", "HEAD") == "README\n"
     assert git("status", "--porcelain") == " M code/lib/used.py\n?? code/lib/new.py\n"
-    experiment = experiments()["owner"]
+    experiment = list_experiments()["owner"]
     assert git("rev-parse", f"{experiment}^") == git("rev-parse", "HEAD^")
     assert git("show", f"{experiment}:code/lib/used.py") == "used = 1\n"
 
@@ -330,7 +334,7 @@ def test_a_second_process_with_the_same_purpose_waits() -> None:
         assert (clone / "dvc.yaml").exists()
     second.communicate(timeout=TIMEOUT_S)
     assert second.returncode == 0
-    assert "owner" in experiments()
+    assert "owner" in list_experiments()
 
 
 def test_processes_elsewhere_are_left_alone(tmp_path: Path) -> None:

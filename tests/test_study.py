@@ -185,7 +185,7 @@ def test_missing_trials_are_run_and_given_up_after_three_attempts(
 
     asked_for: list[list[str]] = []
     monkeypatch.setattr(runner, "RETRY_DELAY_S", 0)
-    monkeypatch.setattr(runner, "experiments", lambda: {"a": "commit of a"})
+    monkeypatch.setattr(runner, "list_experiments", lambda: {"a": "commit of a"})
     assert get_or_run("Trainings", {"a": TRIAL, "b": TRIAL}, fail) == {"a": "commit of a"}
     assert asked_for == [["b"]] * 3
     printed = capsys.readouterr()

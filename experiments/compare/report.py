@@ -1,13 +1,16 @@
-"""Report of a comparison: a Markdown page for a pull request, learning curves, and mistakes."""
+"""Report of a comparison: verdict, Markdown page for a pull request, and plots."""
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from experiments.compare.revisions import WORKSPACE, Revision
+from experiments.compare.mcnemar import count_mistakes
+from experiments.compare.revisions import WORKSPACE, Revision, read_test_images
 from experiments.repository.subprocesses import CommandError, dvc
+from stages.common.errors import UserError
 from stages.common.params import as_yaml
 
 if TYPE_CHECKING:
@@ -82,19 +85,65 @@ def lockfile_state(revision: Revision) -> str:
         status = json.loads(dvc("status", "--json"))
     except CommandError:
         return "cannot be checked: `dvc status` fails"
-    changed = {
-        path
-        for entries in status.values()
-        for entry in entries
-        if isinstance(entry, dict)
-        for kind in ("changed deps", "changed outs")
-        for path, state in entry.get(kind, {}).items()
-        # Data that are only missing, as in a new clone, are not changed.
-        if state != "deleted"
-    }
+    changed = set()
+    for stage, entries in status.items():
+        for entry in entries:
+            if entry == "changed command":
+                changed.add(f"the command of {stage}")
+            elif isinstance(entry, dict):
+                paths = entry.get("changed deps", {}) | entry.get("changed outs", {})
+                # Data that are only missing, as in a new clone, are not changed.
+                changed |= {path for path, state in paths.items() if state != "deleted"}
     if changed:
         return f"is out of date: {', '.join(sorted(changed))} changed. Run: `dvc repro`"
     return "agrees with code and parameters"
+
+
+def describe_mistakes(a: Revision, b: Revision) -> str:
+    """The numbers of mistakes, and whether they differ significantly, as lines."""
+    mistakes = count_mistakes(a.predictions, b.predictions)
+    counts = (
+        f"Mistakes: {mistakes.only_a} of A alone, {mistakes.only_b} of B alone, "
+        f"{mistakes.both} of both"
+    )
+    if (a.predictions["predicted"] == b.predictions["predicted"]).all():
+        return f"{counts}\nAll predictions are the same"
+    return (
+        f"{counts}\n{mistakes.verdict} (McNemar's exact test)\n"
+        "This compares two networks. To compare layers or epochs over several seeds: make study"
+    )
+
+
+def draw_mistakes(a: Revision, b: Revision, path: Path) -> None:
+    """Draws the images that one network misreads, or removes an earlier picture of such images.
+
+    Args:
+        a: the old revision.
+        b: the new one.
+        path: the PNG file.
+    """
+    from stages.evaluation.plots import (  # imported late: matplotlib takes a second
+        draw_digits,
+        save,
+    )
+
+    path.unlink(missing_ok=True)
+    mistakes = one_sided_mistakes(a.predictions, b.predictions)
+    commit = a.commit or b.commit
+    if mistakes.empty or commit is None:
+        return
+    try:
+        images = read_test_images(commit)
+    except UserError as problem:
+        print(f"No picture: {problem}")
+        return
+    captions = [f"{row.actual} → {row.predicted} by {row.network}" for row in mistakes.itertuples()]
+    title = (
+        f"{len(mistakes)} images that only A or only B misreads, highest confidence first:\n"
+        "actual → predicted"
+    )
+    save(draw_digits(images[mistakes.index], captions, title), path)
+    print(f"{path} shows {len(mistakes)} digits that one of them reads wrong")
 
 
 def one_sided_mistakes(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from pandas.api.types import is_numeric_dtype
 from pydantic import BaseModel
 
 from experiments.repository.clones import TEMPORARY, check_repository
-from experiments.repository.experiments import experiments
+from experiments.repository.dvc_experiments import list_experiments
 from experiments.repository.lockfile import (
     LOCKFILE,
     locked_outputs,
@@ -25,9 +25,9 @@ from experiments.repository.lockfile import (
     matches_lock,
 )
 from experiments.repository.subprocesses import CommandError, dvc, git
-from experiments.repository.temporary import temporary_directory
+from experiments.repository.temporary_directory import temporary_directory
 from stages.common.errors import UserError
-from stages.common.params import INVALID_YAML
+from stages.common.params import INVALID_CONTENT
 from stages.training.history import METRICS, read_curves
 
 WORKSPACE = "workspace"
@@ -100,7 +100,7 @@ def read_revision(name: str) -> Revision:
             locked_outputs(stages)[RAW],
             {metric: read_curves(read(HISTORY.format(metric)), metric) for metric in METRICS},
         )
-    except INVALID_YAML:  # a ValidationError is a ValueError
+    except INVALID_CONTENT:  # a ValidationError is a ValueError
         raise UserError(f"{name}: results in an unknown format. Run: {repair}") from None
 
 
@@ -115,7 +115,7 @@ def resolve(name: str) -> str:
         options = ("--verify", "--quiet", "--end-of-options")
         return git("rev-parse", *options, f"{name}^{{commit}}").strip()
     except UserError:
-        commits = experiments()
+        commits = list_experiments()
     if name not in commits:
         raise UserError(
             f"{name}: not a branch, tag, commit or experiment. List them: git branch --all; "

@@ -1,7 +1,7 @@
 """Temporary clones of the repository, in which DVC runs experiments.
 
-`dvc exp run` moves uncommitted edits into git's stash for a moment. If it is killed then, they are
-gone from the directory that it runs in. In a clone this does not concern the user's edits.
+`dvc exp run` moves uncommitted edits into git's stash for a moment, and a kill then leaves them
+there. So experiments run in a clone, and the user's files are not touched.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from configobj import ConfigObj
 from filelock import FileLock, Timeout
 
 from experiments.repository.subprocesses import dvc, git
-from experiments.repository.temporary import kill_processes_in, temporary_directory
+from experiments.repository.temporary_directory import kill_processes_in, temporary_directory
 from stages.common.errors import UserError
 from stages.common.params import read_yaml
 
@@ -38,9 +38,9 @@ def temporary_clone(purpose: str, edits: bool = True) -> Iterator[Path]:
     """
     check_repository()
     with exclusive_lock(purpose):
-        for left in TEMPORARY.glob(f"{purpose}-*"):
-            kill_processes_in(left)
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in TEMPORARY.glob(f"{purpose}-*"):
+            kill_processes_in(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         with temporary_directory(TEMPORARY, f"{purpose}-") as directory:
             clone = directory / "clone"
             # In the directory, so that the watchdog ends it.

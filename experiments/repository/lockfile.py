@@ -15,7 +15,7 @@ def locked_stages(text: str) -> LockedStages:
     """The stages in the text of a dvc.lock, by name.
 
     Raises:
-        INVALID_YAML: one of these exceptions; the text is not a dvc.lock.
+        INVALID_CONTENT: one of these exceptions; the text is not a dvc.lock.
     """
     stages: LockedStages = parse_yaml(text)["stages"]
     return stages

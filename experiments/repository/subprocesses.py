@@ -20,7 +20,7 @@ REMOVED_VARIABLES = {
 
 
 class CommandError(UserError):
-    """A command failed. The message is the last lines of its output, or its exit status."""
+    """A command failed. The message is the end of its output, or its exit status."""
 
 
 def git(*arguments: str | Path, cwd: Path = Path()) -> str:
@@ -30,7 +30,7 @@ def git(*arguments: str | Path, cwd: Path = Path()) -> str:
     valid UTF-8 become surrogates, as in `os.fsdecode`.
 
     Raises:
-        UserError: git failed; the message is git's own, or its exit status.
+        CommandError: git failed; the message is git's own, or its exit status.
     """
     result = subprocess.run(
         ["git", *arguments],
@@ -43,7 +43,7 @@ def git(*arguments: str | Path, cwd: Path = Path()) -> str:
     if result.returncode:
         message = result.stderr.decode(errors="replace").strip()
         command = next((str(word) for word in arguments if not str(word).startswith("-")), "")
-        raise UserError(f"git {command}: {message or f'exit status {result.returncode}'}")
+        raise CommandError(f"git {command}: {message or f'exit status {result.returncode}'}")
     return result.stdout.decode(errors="surrogateescape")
 
 

@@ -12,14 +12,21 @@ import pandas as pd
 
 from experiments.check_params import read_params
 from experiments.repository.clones import temporary_clone
-from experiments.repository.experiments import Changes
+from experiments.repository.dvc_experiments import Changes
 from experiments.repository.recovery import print_recovery_steps
-from experiments.repository.subprocesses import git
 from experiments.study import cluster
-from experiments.study.grid import STUDY, Study, Trial, read_study, width
+from experiments.study.grid import STUDY, Study, Trial, layers_name, read_study, trials_of
 from experiments.study.report import ErrorsOnTest, Images, markdown, plot
-from experiments.study.runner import ATTEMPTS, Results, Run, get_or_run, run_locally
+from experiments.study.results import (
+    PREDICTIONS,
+    SCORES,
+    errors_after_epochs,
+    errors_by_seed,
+    read_output,
+)
+from experiments.study.runner import ATTEMPTS, Results, Run, get_or_run
 from experiments.study.statistics import summarize
+from experiments.study.thread_pool import run_locally
 from experiments.study.trial import (
     Inputs,
     commit_snapshot,
@@ -31,14 +38,10 @@ from stages.common import command_line
 from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError
 from stages.data.mirrors import make_mirrors_absolute
-from stages.training.history import read_curves
 from stages.training.threads import processors
 
 REPORTS = Path("reports")
 OTHER_REPORTS = REPORTS / "options"  # ignored by git
-PREDICTIONS = "plots/predictions.csv"
-SCORES = "metrics/evaluate.json"
-ACCURACY = "metrics/train/plots/custom/accuracy.json"
 
 
 def main() -> None:
@@ -53,7 +56,7 @@ def main() -> None:
     with temporary_clone("study") as snapshot:
         commit_snapshot(snapshot)
         inputs = read_inputs(snapshot)
-        run = runner(snapshot, 0 if on_test else study.validation, options.jobs)
+        run = choose_runner(snapshot, 0 if on_test else study.validation, options.jobs)
         run_study(study, on_test, inputs, run, reports)
 
 
@@ -99,7 +102,7 @@ def layers(text: str) -> list[int]:
     return [int(units) for units in text.split(",")]
 
 
-def runner(snapshot: Path, validation: int, jobs: int | None) -> Run:
+def choose_runner(snapshot: Path, validation: int, jobs: int | None) -> Run:
     """A function that runs trials on this machine, or on the cluster at RAY_ADDRESS if it is set.
 
     Args:
@@ -136,22 +139,14 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
     Raises:
         UserError: a trial has failed. The report is written from the others, if there are any.
     """
-    # Each network is trained for the largest number of epochs; its history has the results after
-    # each smaller number.
-    validation = 0 if on_test else study.validation
-    trials = by_name(
-        [
-            Trial(tuple(units), max(study.epochs), seed, validation)
-            for seed in study.seeds
-            for units in study.hidden_units
-        ],
-        inputs,
-    )
+    trials = by_name(trials_of(study, on_test), inputs)
     commits = get_or_run("Trainings", trials, run)
     if not commits:
         raise UserError(failure_message(list(trials), len(trials)))
-    rows = table({trials[name]: commit for name, commit in commits.items()}, study.epochs)
-    summary = summarize(by_seed(rows, study))
+    rows = errors_after_epochs(
+        {trials[name]: commit for name, commit in commits.items()}, study.epochs
+    )
+    summary = summarize(errors_by_seed(rows, study))
 
     best_trials, best_commits = trials, commits
     if not on_test:
@@ -160,16 +155,16 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
             [
                 trials[name]._replace(epochs=int(best_epochs))
                 for name in commits
-                if width(trials[name].hidden_units) == best_width
+                if layers_name(trials[name].hidden_units) == best_width
             ],
             inputs,
         )
         best_commits = get_or_run("Tests of the best", best_trials, run)
-    test_images = len(read(next(iter(commits.values())), PREDICTIONS).splitlines()) - 1
+    test_images = len(read_output(next(iter(commits.values())), PREDICTIONS).splitlines()) - 1
     images = Images(on_test, test_images if on_test else study.validation)
     test = None
     if best_commits and not on_test:
-        scores = [json.loads(read(commit, SCORES)) for commit in best_commits.values()]
+        scores = [json.loads(read_output(commit, SCORES)) for commit in best_commits.values()]
         test = ErrorsOnTest.from_scores(scores, test_images)
     wanted = trials | best_trials
     failed = [name for name in wanted if name not in commits | best_commits]
@@ -193,38 +188,6 @@ def failure_message(failed: Sequence[str], wanted: int) -> str:
         f"study: {len(failed)} of {wanted} trainings failed {ATTEMPTS} times (output above): "
         f"{', '.join(failed)}. The same command tries them again"
     )
-
-
-def table(commits: Mapping[Trial, str], epochs: Sequence[int]) -> pd.DataFrame:
-    """A row for each trial and number of epochs, with the error in percent."""
-    rows: list[dict[str, Any]] = []
-    for trial, commit in commits.items():
-        # The split `validation` has the held-out images, or the test images if none are held out.
-        accuracy = read_curves(read(commit, ACCURACY), "accuracy")["validation"]
-        rows += [
-            {
-                "hidden_units": width(trial.hidden_units),
-                "epochs": count,
-                "seed": trial.seed,
-                "error": round(100 * (1 - accuracy[count]), 4),
-            }
-            for count in epochs
-        ]
-    return pd.DataFrame(rows)
-
-
-def by_seed(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The errors with a row for each seed and a column for each cell, in the study's order."""
-    cells = pd.MultiIndex.from_product(
-        [[width(units) for units in study.hidden_units], study.epochs],
-        names=["hidden_units", "epochs"],
-    )
-    errors = rows.pivot_table(index="seed", columns=["hidden_units", "epochs"], values="error")
-    return errors.reindex(index=study.seeds, columns=cells)
-
-
-def read(commit: str, path: str) -> str:
-    return git("show", f"{commit}:{path}")
 
 
 def write(rows: pd.DataFrame, text: str, reports: Path) -> None:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.repository.clones import dvc_config
-from experiments.repository.experiments import Changes
+from experiments.repository.dvc_experiments import Changes
 from experiments.repository.subprocesses import CommandError, git
-from experiments.repository.temporary import temporary_directory
+from experiments.repository.temporary_directory import temporary_directory
 from experiments.study.runner import Results
 from experiments.study.trial import Config, run_trial
 from stages.common.errors import UserError
@@ -32,7 +32,7 @@ ADDRESS = "RAY_ADDRESS"
 LOG = Path(".dvc/tmp/ray.log")
 BARE_CLONE = "snapshot.git"  # in the snapshot's directory
 CONNECT_TIMEOUT_S = 3
-MAX_DEATHS = 3  # of nodes or workers, before a trial fails
+MAX_RESTARTS = 3  # of a trial whose node or worker died
 
 
 def check_cluster(address: str) -> str:
@@ -42,7 +42,7 @@ def check_cluster(address: str) -> str:
         address: HOST:PORT of the cluster's head.
 
     Returns:
-        Name and URL of DVC's default remote.
+        A description of DVC's default remote for messages: its name and URL.
 
     Raises:
         UserError: Ray is not installed, nothing listens at the address, or DVC has no default
@@ -153,7 +153,7 @@ def drive(results: Connection, address: str, working_dir: str, tasks: list[Any])
             )
         )
         return
-    task = ray.remote(num_cpus=1, max_retries=MAX_DEATHS)(run_on_node)
+    task = ray.remote(num_cpus=1, max_retries=MAX_RESTARTS)(run_on_node)
     names = {task.remote(*arguments): arguments[0] for arguments in tasks}
     while names:
         (finished,), _ = ray.wait(list(names))

@@ -35,7 +35,9 @@ class Study(Section):
         "lists of layer sizes, each an integer from 1 to 65536"
     )
     seeds: Annotated[list[Seed], Distinct] = axis("integers from 0 to 4294967295")
-    validation: int = Field(ge=1, description="an integer from 1, below the training images")
+    validation: int = Field(
+        ge=1, description="an integer from 1, less than the number of training images"
+    )
 
 
 class Trial(NamedTuple):
@@ -64,7 +66,22 @@ class Trial(NamedTuple):
         }
 
 
-def width(hidden_units: Sequence[int]) -> str:
+def trials_of(study: Study, on_test: bool) -> list[Trial]:
+    """The trials of a study: each network with each seed, for the largest number of epochs.
+
+    Args:
+        study: the axes.
+        on_test: whether the test images are compared, so that no images are held out.
+    """
+    validation = 0 if on_test else study.validation
+    return [
+        Trial(tuple(units), max(study.epochs), seed, validation)
+        for seed in study.seeds
+        for units in study.hidden_units
+    ]
+
+
+def layers_name(hidden_units: Sequence[int]) -> str:
     """The name of a network with these hidden layers, such as 512-256-128."""
     return "-".join(str(units) for units in hidden_units)
 

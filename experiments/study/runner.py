@@ -1,31 +1,24 @@
-"""Search for the trials that exist, retries of those that fail, and a thread pool."""
+"""Runs those trials of a study that do not exist, and repeats failed ones."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future
 from contextlib import closing
-from pathlib import Path
 
 from tqdm import tqdm
 
-from experiments.repository.clones import dvc_config
-from experiments.repository.experiments import Changes, experiments, import_experiment
-from experiments.repository.temporary import kill_processes_in, temporary_directory
+from experiments.repository.dvc_experiments import Changes, import_experiment, list_experiments
 from experiments.study.grid import Trial
-from experiments.study.trial import run_trial
 from stages.common.errors import UserError, printable
 from stages.common.progress import Progress
-from stages.training.threads import MIN_THREADS, THREADS, processors
 
 ATTEMPTS = 3
-RETRY_DELAY_S = (
-    10  # before the second attempt, twice that before the third: memory may be free then
-)
-# Runs trials, given by name, and yields each when it is done. Its future has the experiment as a
-# git bundle, or a UserError.
+# Multiplied by the number of the attempt. A trial that ran out of memory may fit later.
+RETRY_DELAY_S = 10
+# The name of each finished trial, with its experiment as a git bundle, or a UserError.
 Results = Generator[tuple[str, Future[bytes]], None, None]
+# Runs trials on this machine or on a cluster: changes of params.yaml by the name of a trial.
 Run = Callable[[Mapping[str, Changes]], Results]
 
 
@@ -41,7 +34,7 @@ def get_or_run(label: str, trials: Mapping[str, Trial], run: Run) -> dict[str, s
         The commit of each trial by its name, in their order, without those that failed in all
         ATTEMPTS.
     """
-    commits = experiments()
+    commits = list_experiments()
     missing = {name: trial.changes for name, trial in trials.items() if name not in commits}
     existing = len(trials) - len(missing)
     print(f"{label}: {existing} of {len(trials)} are there, {len(missing)} to train", flush=True)
@@ -51,7 +44,7 @@ def get_or_run(label: str, trials: Mapping[str, Trial], run: Run) -> dict[str, s
             break
         time.sleep(attempt * RETRY_DELAY_S)
         missing = {name: missing[name] for name in run_and_import(missing, run, messages)}
-    commits = experiments()
+    commits = list_experiments()
     return {name: commits[name] for name in trials if name in commits}
 
 
@@ -88,34 +81,3 @@ def show_error(name: str, output: str) -> None:
     """Prints the error of a trial on stderr, beside a progress bar if there is one."""
     lines = [f"    {printable(line)}" for line in output.split("\n")]
     tqdm.write("\n".join([f"{name} has failed:", *lines]), file=sys.stderr)
-
-
-def run_locally(snapshot: Path, jobs: int, trials: Mapping[str, Changes]) -> Results:
-    """Runs trials on this machine, several at a time; see `Run`.
-
-    When the iterator is closed, or interrupted by a signal, the processes of its trials are ended.
-
-    Args:
-        snapshot: directory of the snapshot. Trials work in directories beside it.
-        jobs: number of trials at a time.
-        trials: changes of params.yaml by the name of a trial.
-    """
-    threads = os.environ.get(THREADS) or str(max(MIN_THREADS, processors() // jobs))
-    config = dvc_config()
-
-    def run_in_directory(name: str, changes: Changes) -> bytes:
-        with temporary_directory(snapshot.parent) as directory:
-            return run_trial(
-                snapshot, directory, config, False, name, changes, **{THREADS: threads}
-            )
-
-    executor = ThreadPoolExecutor(jobs)
-    futures = {executor.submit(run_in_directory, *trial): trial[0] for trial in trials.items()}
-    try:
-        for future in as_completed(futures):
-            yield futures[future], future
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-        # Repeated, since a thread may start another command.
-        while not all(future.done() for future in futures):
-            kill_processes_in(snapshot.parent)

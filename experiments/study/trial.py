@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from experiments.repository.clones import PIPELINE, write_dvc_config
 from experiments.repository.clones import stages as pipeline_stages
-from experiments.repository.experiments import Changes, export_experiment, run_experiment
+from experiments.repository.dvc_experiments import Changes, export_experiment, run_experiment
 from experiments.repository.subprocesses import CommandError, dvc, git
-from experiments.study.grid import Trial, width
+from experiments.study.grid import Trial, layers_name
 from stages.common.errors import UserError
 from stages.common.params import PARAMS, flatten, read_yaml
 
@@ -65,10 +65,11 @@ def read_inputs(snapshot: Path) -> Inputs:
 
 
 def trial_name(trial: Trial, inputs: Inputs) -> str:
-    """Name of the experiment of a trial. It ends with a digest of all inputs."""
+    """Name of the experiment of a trial. It ends with a digest of the inputs."""
     text = json.dumps(inputs._replace(params=inputs.params | trial.changes), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"study-{width(trial.hidden_units)}-epochs-{trial.epochs}-seed-{trial.seed}-{digest[:7]}"
+    layers = layers_name(trial.hidden_units)
+    return f"study-{layers}-epochs-{trial.epochs}-seed-{trial.seed}-{digest[:7]}"
 
 
 def prepare_data(snapshot: Path, validation: int, remote: str | None) -> None:

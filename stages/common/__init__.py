@@ -1,1 +1,1 @@
-"""Code that every stage shares: errors, parameters, files, progress and plots."""
+"""Code that every stage shares: errors, command line, parameters, files and progress."""

@@ -1,6 +1,8 @@
 """Reading and validation of params.yaml.
 
-The schema of each section is a subclass of `Section` in the package that uses it.
+The schema of each section is a subclass of `Section`: `Download` and `Normalize` in the file of
+their stage, `Model`, `Train` and `Augmentation` in stages/training/hyperparameters.py, `Evaluate`
+in stages/evaluation/options.py.
 """
 
 from collections.abc import Mapping
@@ -17,7 +19,7 @@ from stages.common.errors import UserError
 
 PARAMS = Path("params.yaml")
 # ruamel.yaml raises exceptions beside YAMLError for invalid dates, numbers and tags: 2001-99-99.
-INVALID_YAML = (YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+INVALID_CONTENT = (YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 MAX_CHARACTERS = 1_000_000  # a dvc.lock may have some hundred thousand
 MAX_DEPTH = 100  # the parser is recursive, and some ten thousand levels would end the process
 MAX_ERROR_LINES = 20
@@ -75,7 +77,7 @@ def read_yaml(path: Path) -> Any:
             return parse_yaml(file.read(MAX_CHARACTERS + 1))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; git restore {path} brings it back") from None
-    except INVALID_YAML as problem:
+    except INVALID_CONTENT as problem:
         raise UserError(f"{path} is not valid YAML: {one_line(str(problem))}") from None
 
 
@@ -83,7 +85,7 @@ def parse_yaml(text: str) -> Any:
     """Parses YAML with the same parser as DVC, so that both read the same values.
 
     Raises:
-        INVALID_YAML: one of these exceptions.
+        INVALID_CONTENT: one of these exceptions.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"longer than {MAX_CHARACTERS:,} characters")

@@ -18,9 +18,10 @@ from stages.common.errors import UserError, printable
 from stages.common.progress import Progress
 from stages.data.datasets import DATASETS, PinnedFile
 
-# A mirror that never answers costs at most two of these, so three of them cost less than a minute.
+# A mirror that never answers costs at most 2 x 8 s, so three of them cost less than a minute.
 ANSWER_TIMEOUT_S = 8
-TIMEOUT = aiohttp.ClientTimeout(total=600, connect=4, sock_connect=4, sock_read=5)
+# No total time: MIN_BYTES_PER_S bounds it.
+TIMEOUT = aiohttp.ClientTimeout(total=None, connect=4, sock_connect=4, sock_read=5)
 RETRY_DELAYS_S = (0.5, 1.0, 2.0)
 # Average speed, checked after ANSWER_TIMEOUT_S. MNIST's 11 MB then take at most 20 minutes.
 MIN_BYTES_PER_S = 10_000
@@ -31,7 +32,7 @@ class InvalidCopy(Exception):
     """A mirror's copy of a file cannot be used, and no retry would help."""
 
 
-class Download:
+class VerifiedStream:
     """Decompresses the chunks of one file as they arrive, and verifies the whole.
 
     Args:
@@ -137,7 +138,7 @@ def download_files(
                         f"  {without_password(mirror, mirror)}: {reasons[mirror]}\n"
                         for mirror in mirrors
                     )
-                    + f"Set {variable(dataset)} to a directory or URL with the four files, "
+                    + f"Set {variable(dataset)} to a directory or URL with the files, "
                     "or work offline: make quickstart"
                 )
             for mirror, reason in reasons.items():
@@ -165,10 +166,10 @@ def download_with_retries(url: str, file: PinnedFile, progress: Progress) -> byt
     """
     started = time.monotonic()
     for delay in (*RETRY_DELAYS_S, None):
-        download = Download(file, progress)
+        stream = VerifiedStream(file, progress)
         try:
-            receive(url, download)
-            return download.verified()
+            receive(url, stream)
+            return stream.verified()
         except InvalidCopy as problem:
             reason, is_temporary = str(problem), False
         except aiohttp.TooManyRedirects:
@@ -189,19 +190,19 @@ def download_with_retries(url: str, file: PinnedFile, progress: Progress) -> byt
             reason, is_temporary = str(problem) or type(problem).__name__, True
         except zlib.error:
             reason, is_temporary = "not a gzip file, or damaged", False
-        progress.advance(-len(download.content))
+        progress.advance(-len(stream.content))
         if not is_temporary or delay is None or time.monotonic() - started > ANSWER_TIMEOUT_S:
             raise InvalidCopy(reason)
         time.sleep(delay)
     raise AssertionError("the last attempt returns or raises")
 
 
-def receive(url: str, download: Download) -> None:
-    """Passes a file to `download` chunk by chunk.
+def receive(url: str, stream: VerifiedStream) -> None:
+    """Passes a file to `stream` chunk by chunk.
 
     Args:
         url: a path, or a file:, http: or https: URL.
-        download: gets the chunks.
+        stream: gets the chunks.
 
     Raises:
         ValueError: the URL is invalid.
@@ -209,17 +210,17 @@ def receive(url: str, download: Download) -> None:
     """
     parts = urlsplit(url)
     if parts.scheme in ("http", "https"):
-        asyncio.run(receive_by_http(url, download))
+        asyncio.run(receive_by_http(url, stream))
     elif parts.scheme in ("", "file"):
         path = Path(url2pathname(parts.path) if parts.scheme else url).expanduser()
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
-                download.add(chunk)
+                stream.add(chunk)
     else:
         raise ValueError("not a directory, nor a file:, http: or https: URL")
 
 
-async def receive_by_http(url: str, download: Download) -> None:
+async def receive_by_http(url: str, stream: VerifiedStream) -> None:
     async with aiohttp.ClientSession(
         timeout=TIMEOUT,
         trust_env=True,  # proxies
@@ -233,4 +234,4 @@ async def receive_by_http(url: str, download: Download) -> None:
             response = await session.get(url)
         async with response:
             async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                download.add(chunk)
+                stream.add(chunk)

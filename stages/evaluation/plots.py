@@ -29,7 +29,7 @@ def save(figure: Figure, path: Path, software: str | None = None) -> None:
         figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": software})
 
 
-def digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
+def draw_digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
     """Draws digits in a grid, dark on white, with a caption above each.
 
     Args:
@@ -56,7 +56,7 @@ def digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
     return figure
 
 
-def beside(
+def draw_predictions(
     originals: Sequence[Array],
     images: Sequence[Array],
     boxes: Sequence[Sequence[Sequence[float]]],
@@ -93,14 +93,14 @@ def beside(
     return figure
 
 
-def reliability(table: pd.DataFrame, error: float) -> Figure:
+def draw_reliability(table: pd.DataFrame, error: float) -> Figure:
     """Draws a reliability diagram: accuracy against confidence, and the images of each bin.
 
     Args:
         table: the result of `calibration`: confidence, accuracy and images of each bin.
         error: expected calibration error, 0 to 1.
 
-    Source: M. H. DeGroot and S. E. Fienberg's, "The comparison and
+    Source: M. H. DeGroot and S. E. Fienberg, "The comparison and
     evaluation of forecasters", The Statistician 32 (1983).
     """
     figure = Figure(figsize=(6.4, 6), layout="constrained")

@@ -21,10 +21,11 @@ def scores(probabilities: Floats, labels: Labels, confidence: float) -> dict[str
         confidence: confidence level of the interval, such as 0.95.
 
     Returns:
-        baseline_error, in percent, and the bounds of its interval; expected_calibration_error,
+        baseline_error (the tutorial's name for the test error), in percent, and the bounds of its
+        interval; expected_calibration_error,
         0 to 1, with BINS bins. Rounded, so that rounding errors of the network do not show.
 
-    Source: M. P. Naeini, G. F. Cooper and M. Hauskrecht's, "Obtaining
+    Source: M. P. Naeini, G. F. Cooper and M. Hauskrecht, "Obtaining
     well calibrated probabilities using Bayesian binning", AAAI 2015; number of bins: C. Guo,
     G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017.
     """

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stages.training.checks import check_network, check_savable
 from stages.training.network import architecture
+from stages.training.network_checks import check_network, check_savable
 from stages.training.tensorflow_setup import keras
 
 

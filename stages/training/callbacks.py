@@ -14,7 +14,10 @@ from stages.training.tensorflow_setup import keras
 
 
 class StopAtDivergence(keras.callbacks.Callback):  # type: ignore[misc]
-    """Raises UserError when a loss is not finite. It must be the first callback."""
+    """Raises UserError when a loss is not finite.
+
+    It must be the first callback, so that a diverged state is not saved.
+    """
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
@@ -71,7 +74,10 @@ def values(model: Any) -> list[npt.NDArray[Any]]:
 
 
 class WriteHistory(keras.callbacks.Callback):  # type: ignore[misc]
-    """Passes the logs of each epoch to a function. It must follow SaveCheckpoint."""
+    """Passes the logs of each epoch to a function.
+
+    It must follow SaveCheckpoint: an epoch in the history is then also in the checkpoint.
+    """
 
     def __init__(self, log: Callable[[Mapping[str, float]], None]) -> None:
         super().__init__()

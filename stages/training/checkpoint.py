@@ -41,8 +41,8 @@ class Checkpoint:
 
     Args:
         path: path of the file.
-        dependencies: digests of data, parameters and code. A state that was saved with other
-            digests is ignored.
+        dependencies: digests of data and code, and the parameters, by name. A state that was saved
+            with others is ignored.
     """
 
     def __init__(self, path: Path, dependencies: Mapping[str, str]) -> None:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from stages.common.errors import UserError
 from stages.training.augmentation import Augmenter
-from stages.training.checks import NOT_COMPILABLE, check_trainable
 from stages.training.deterministic_layers import deterministic_layers
+from stages.training.network_checks import NOT_COMPILABLE, check_trainable
 from stages.training.tensorflow_setup import keras, tf
 
 # The outputs of a convolution for all images at once would take gigabytes.

@@ -3,8 +3,8 @@
 XLA computes float32 products with YNNPACK, a library that can be told to add in a fixed order. Each
 element of (m, k) · (k, n) is then the sum of a few blocks of k, and each block is added up by fused
 multiply-adds in order. The length of a block depends on the sizes, and in two ways on the
-processor's instruction set (`ynnpack/subgraph/dot.cc` of XNNPACK, early in 2026): up to how many
-rows a product counts as small, and to which multiple its columns are padded.
+processor's instruction set (`ynnpack/subgraph/dot.cc` of XNNPACK, early in 2026): it decides which
+products count as small, by their rows, and to which multiple the columns are padded.
 
 - On x86-64, with or without AVX-512, this matters for few sizes. Such a product is padded with
   zeros to the next size at which all processors agree.

@@ -10,7 +10,7 @@ import numpy as np
 from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError
 from stages.data.scaling import Scaling
-from stages.training.checks import check_network
+from stages.training.network_checks import check_network
 from stages.training.tensorflow_setup import keras
 
 CHECKSUM = "sha256"  # attribute of the file: SHA-256 of all its other content

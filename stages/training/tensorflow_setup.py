@@ -9,11 +9,8 @@ import gc
 import logging
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from stages.training.threads import threads
+from stages.training.stderr_filter import filtered_stderr, is_noise
 
 # User settings of TensorFlow and Keras are removed: several of them change the results.
 PREFIXES = ("KERAS_", "TF_", "XLA_", "DNNL_", "ONEDNN_", "OMP_", "KMP_", "MKL_")
@@ -33,38 +30,6 @@ os.environ |= {
     "TF_CPP_MIN_LOG_LEVEL": "2",  # errors only; exceptions tell what warnings say
 }
 
-# Messages of TensorFlow and Keras at each start that a user of this project cannot act on.
-NOISE = (
-    "All log messages before absl::InitializeLog()",
-    "oneDNN custom operations are on",
-    "cuda",
-    "CUDA",
-    "HDF5 file via `model.save()`",
-)
-
-
-def is_noise(line: str) -> bool:
-    return any(noise in line for noise in NOISE)
-
-
-@contextmanager
-def filtered_stderr() -> Iterator[None]:
-    """Filters NOISE out of what C++ code writes to standard error."""
-    sys.stderr.flush()
-    original = os.dup(2)
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as captured:
-        os.dup2(captured.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
-            captured.seek(0)
-            for line in captured:
-                if not is_noise(line):
-                    sys.stderr.write(line)
-
-
 # Keras imports scikit-learn and pyplot if they are installed. No stage needs them, and they take
 # half a second. An entry None in sys.modules makes their import fail.
 unused = [name for name in ("sklearn", "matplotlib.pyplot") if name not in sys.modules]
@@ -82,16 +47,4 @@ for name in unused:
 
 logging.getLogger("absl").addFilter(lambda record: not is_noise(record.getMessage()))
 
-__all__ = ["keras", "set_threads", "tf"]
-
-
-def set_threads() -> None:
-    """Sets TensorFlow's number of threads; call it once, before TensorFlow computes anything.
-
-    Raises:
-        UserError: the environment variable for it is not a valid number.
-    """
-    tf.config.threading.set_intra_op_parallelism_threads(threads(os.environ))
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    with filtered_stderr():
-        tf.config.list_logical_devices()  # the search for GPUs prints warnings
+__all__ = ["keras", "tf"]

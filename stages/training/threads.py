@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 from stages.common.errors import UserError
+from stages.training.stderr_filter import filtered_stderr
 
 THREADS = "TRAINING_THREADS"
 # With a single thread XLA compiles another program, which gives other bits. All programs with two
@@ -21,9 +22,25 @@ def threads(environment: Mapping[str, str]) -> int:
     if not text:
         return max(MIN_THREADS, processors())
     # int() alone would also accept "1_0" and " 5 ".
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:5]) <= MAX_THREADS):
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_THREADS))
+    if not (is_number and 1 <= int(text) <= MAX_THREADS):
         raise UserError(f"{THREADS} is {text!r:.40}; expected an integer from 1 to {MAX_THREADS}")
     return max(MIN_THREADS, int(text))
+
+
+def set_threads() -> None:
+    """Sets TensorFlow's number of threads; call it once, before TensorFlow computes anything.
+
+    Raises:
+        UserError: as `threads`.
+    """
+    # Imported here, since the check of all parameters needs `threads` only, not TensorFlow.
+    from stages.training.tensorflow_setup import tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads(os.environ))
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    with filtered_stderr():
+        tf.config.list_logical_devices()  # the search for GPUs prints warnings
 
 
 def processors() -> int:

@@ -84,7 +84,7 @@ def import_experiment(bundle: bytes) -> None:
             git("update-ref", "-d", earlier)
 
 
-def experiments() -> dict[str, str]:
+def list_experiments() -> dict[str, str]:
     """The commit of each experiment, by name; the newest of several with the same name."""
     lines = git(
         "for-each-ref", "--sort=committerdate", "--format=%(objectname) %(refname)", REFERENCES

@@ -1,0 +1,47 @@
+"""Results of trials: their test errors, and a table of validation errors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from experiments.repository.subprocesses import git
+from experiments.study.grid import Study, Trial, layers_name
+from stages.training.history import read_curves
+
+PREDICTIONS = "plots/predictions.csv"
+SCORES = "metrics/evaluate.json"
+ACCURACY = "metrics/train/plots/custom/accuracy.json"
+
+
+def errors_after_epochs(commits: Mapping[Trial, str], epochs: Sequence[int]) -> pd.DataFrame:
+    """A row for each trial and number of epochs, with the error in percent."""
+    rows: list[dict[str, Any]] = []
+    for trial, commit in commits.items():
+        # The split `validation` has the held-out images, or the test images if none are held out.
+        accuracy = read_curves(read_output(commit, ACCURACY), "accuracy")["validation"]
+        rows += [
+            {
+                "hidden_units": layers_name(trial.hidden_units),
+                "epochs": count,
+                "seed": trial.seed,
+                "error": round(100 * (1 - accuracy[count]), 4),
+            }
+            for count in epochs
+        ]
+    return pd.DataFrame(rows)
+
+
+def errors_by_seed(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The errors with a row for each seed and a column for each cell, in the study's order."""
+    cells = pd.MultiIndex.from_product(
+        [[layers_name(units) for units in study.hidden_units], study.epochs],
+        names=["hidden_units", "epochs"],
+    )
+    errors = rows.pivot_table(index="seed", columns=["hidden_units", "epochs"], values="error")
+    return errors.reindex(index=study.seeds, columns=cells)
+
+
+def read_output(commit: str, path: str) -> str:
+    """An output that git keeps, as it is in a commit."""
+    return git("show", f"{commit}:{path}")
