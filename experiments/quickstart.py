@@ -46,6 +46,7 @@ This was an experiment in a temporary clone: your files are unchanged.
 
 Pictures:  {RESULTS}/plots/*.png
 Type next: . .venv/bin/activate      makes the command dvc available
+           dvc exp apply {NAME}  use its network: make predict, make app
            make experiments          all experiments in a table
            dvc exp run --temp -S download.dataset={DATASET} -S train.epochs=20
            make repro                the same on all of MNIST (11 MB to download)""")

@@ -14,7 +14,6 @@ from experiments.repository.dvc_experiments import (
 from experiments.repository.recovery import print_recovery_steps
 from experiments.repository.subprocesses import CommandError, run_live
 from stages.common import command_line
-from stages.common.errors import UserError
 from stages.common.params import flatten, read_yaml
 from stages.data.mirrors import make_mirrors_absolute
 
@@ -34,10 +33,10 @@ def main() -> None:
     try:
         run_live(sys.executable, "-m", "experiments.compare", "HEAD", NAME, cwd=Path())
     except CommandError:
-        raise UserError(
-            f"{NAME}: the experiment exists, but it cannot be compared with HEAD (see above)"
-        ) from None
+        print("Not compared with HEAD (see above)", file=sys.stderr)
     print(f"""
+This was an experiment in a temporary clone: your files are unchanged.
+
 Type next: dvc exp apply {NAME}      use its network in the workspace: make predict, make app
            dvc exp branch {NAME} better-{NAME}
                                      make a branch of it, to merge""")

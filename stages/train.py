@@ -59,6 +59,8 @@ def main() -> None:
     saving = SaveCheckpoint(checkpoint)
     saving.resume(trainer, epochs)
     done = len(saving.history)
+    if done:
+        print(f"Resuming after epoch {done} ({CHECKPOINT})")
 
     with (
         write_history(METRICS) as log,
@@ -85,7 +87,8 @@ def main() -> None:
     save_network(network, scaling, MODEL)
     checkpoint.remove()
     last = saving.history[-1]
-    print(f"{len(saving.history)} epochs: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}")
+    plural = "s" if epochs > 1 else ""
+    print(f"{epochs} epoch{plural}: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}")
 
 
 if __name__ == "__main__":

@@ -300,7 +300,7 @@ def test_after_a_bad_mirror_the_next_one_is_used(
     assert last == "/good/noise.gz"
     warning, progress = capsys.readouterr().err.splitlines()
     assert re.fullmatch(f"{re.escape(bad)}/noise.gz: {message}", warning)
-    assert progress == "noise (200,000 bytes), 0 s left"
+    assert progress == "noise (200,000 bytes)"
 
 
 @pytest.mark.parametrize("behaviour", [*ENDLESS, "a folder"])

@@ -37,6 +37,8 @@ from experiments.study.trial import (
 from stages.common import command_line
 from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError
+from stages.common.params import check_range
+from stages.data.datasets import DATASETS
 from stages.data.mirrors import make_mirrors_absolute
 from stages.training.threads import processors
 
@@ -47,10 +49,11 @@ OTHER_REPORTS = REPORTS / "options"  # ignored by git
 def main() -> None:
     options = parse()
     study = read_study(STUDY, axes(options))
-    read_params()
+    params = read_params()
     print_recovery_steps()
     make_mirrors_absolute()
     on_test = options.on == "test"
+    check_data(0 if on_test else study.validation, params)
     # A study with options does not replace the report of study.yaml.
     reports = REPORTS if study == read_study(STUDY, {}) and not on_test else OTHER_REPORTS
     with temporary_clone("study") as snapshot:
@@ -66,11 +69,11 @@ def parse() -> argparse.Namespace:
         description="Compares epochs and widths over several seeds. The defaults of the first four "
         "options are in study.yaml.",
     )
-    parser.add_argument("--epochs", type=int, nargs="+", metavar="N")
+    parser.add_argument("--epochs", type=int, nargs="+", metavar="N", help="numbers of epochs")
     parser.add_argument(
         "--hidden-units", type=layers, nargs="+", metavar="N,N", help="such as 64,32 128,64"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="N")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="one trial for each")
     parser.add_argument("--validation", type=int, metavar="N", help="images to hold out")
     parser.add_argument(
         "--on",
@@ -87,6 +90,21 @@ def parse() -> argparse.Namespace:
     if options.on == "test" and options.validation is not None:
         parser.error("--validation holds images out to compare on, which --on test does not use")
     return options
+
+
+def check_data(validation: int, params: Mapping[str, Any]) -> None:
+    """Checks the ranges that depend on the data set.
+
+    Args:
+        validation: number of training images held out.
+        params: sections of params.yaml by name.
+
+    Raises:
+        UserError: more images are held out than there are, or fewer than a batch are left.
+    """
+    images = DATASETS[params["download"].dataset].training_images
+    check_range("study.validation", validation, 0, images - 1, STUDY)
+    check_range("train.batch_size", params["train"].batch_size, 1, images - validation)
 
 
 def axes(options: argparse.Namespace) -> dict[str, Any]:

@@ -77,7 +77,6 @@ def markdown(
         missing: names of trials that failed.
     """
     widths, epochs = axes_of(summary)
-    best_width, best_epochs = summary.index[summary["best"]][0]
     comparisons = int((summary["seeds"] > 0).sum()) - 1
     paragraphs = [
         "# Epochs and widths compared",
@@ -95,22 +94,35 @@ def markdown(
                 ),
             ]
         ),
-        f"**Bold** is the best cell: {best_width} after {plural(best_epochs, 'epoch')}. ≈ marks "
-        f"{summary['not_significant'].sum()} of the {comparisons} others, which are not "
-        "significantly worse.",
+        *([explain_best(summary, comparisons)] if comparisons else []),
         test_of_best(images, test),
-        "Each cell is compared with the best one by a t-test, paired over seeds, at a significance "
-        f"level of {SIGNIFICANCE_LEVEL:g} after Holm's adjustment for "
-        f"{plural(comparisons, 'comparison')}. The test covers the variance between trainings "
-        "only, since all cells are measured on the same images. With few seeds only large "
-        "differences are significant, so a cell that is not significantly worse need not be "
-        "equally good.",
+        *([explain_comparison(comparisons)] if comparisons else []),
         f"Each network is trained once, for {plural(max(epochs), 'epoch')}"
         + ("; the other columns are its results after those epochs." if epochs[1:] else "."),
     ]
     if missing:
         paragraphs.append(f"Missing, since their training failed: {', '.join(missing)}.")
     return "\n\n".join(paragraphs) + "\n"
+
+
+def explain_best(summary: pd.DataFrame, comparisons: int) -> str:
+    width, epochs = summary.index[summary["best"]][0]
+    return (
+        f"**Bold** is the best cell: {width} after {plural(epochs, 'epoch')}. ≈ marks "
+        f"{summary['not_significant'].sum()} of the {comparisons} others, which are not "
+        "significantly worse."
+    )
+
+
+def explain_comparison(comparisons: int) -> str:
+    return (
+        "Each cell is compared with the best one by a t-test, paired over seeds, at a significance "
+        f"level of {SIGNIFICANCE_LEVEL:g} after Holm's adjustment for "
+        f"{plural(comparisons, 'comparison')}. The test covers the variance between trainings "
+        "only, since all cells are measured on the same images. With few seeds only large "
+        "differences are significant, so a cell that is not significantly worse need not be "
+        "equally good."
+    )
 
 
 def test_of_best(images: Images, test: ErrorsOnTest | None) -> str:

@@ -37,7 +37,7 @@ def get_or_run(label: str, trials: Mapping[str, Trial], run: Run) -> dict[str, s
     commits = list_experiments()
     missing = {name: trial.changes for name, trial in trials.items() if name not in commits}
     existing = len(trials) - len(missing)
-    print(f"{label}: {existing} of {len(trials)} are there, {len(missing)} to train", flush=True)
+    print(f"{label}: {existing} of {len(trials)} exist, {len(missing)} to train", flush=True)
     messages: dict[str, str] = {}
     for attempt in range(ATTEMPTS):
         if not missing:

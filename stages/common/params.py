@@ -6,10 +6,10 @@ in stages/evaluation/options.py.
 """
 
 from collections.abc import Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -74,7 +74,10 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            return parse_yaml(file.read(MAX_CHARACTERS + 1))
+            text = file.read(MAX_CHARACTERS + 1)
+        if text.startswith("<<<<<<< ") or "\n<<<<<<< " in text:
+            raise UserError(f"{path} has merge conflicts; resolve them first")
+        return parse_yaml(text)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; git restore {path} brings it back") from None
     except INVALID_CONTENT as problem:
@@ -175,14 +178,11 @@ def field_names(schema: type[Section]) -> str:
 
 def as_yaml(value: object) -> str:
     """A value as YAML on one line, cut after 100 characters."""
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style, yaml.width = True, 1_000_000
-    stream = StringIO()
     try:
-        yaml.dump(value, stream)
+        text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
     except ValueError:
         return "a number with thousands of digits"  # Python refuses to print it
-    text = stream.getvalue().removesuffix("...\n").strip()
+    text = text.removesuffix("...\n").strip()
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 

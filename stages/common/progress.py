@@ -55,7 +55,7 @@ class Progress:
             self.bar.set_postfix_str(text)
         else:
             left = self.seconds_left()
-            known = "" if left is None else f", {left:.0f} s left"
+            known = f", {left:.0f} s left" if left else ""
             print(f"{text}{known}", file=sys.stderr, flush=True)
 
     def seconds_left(self) -> float | None:

@@ -46,7 +46,7 @@ def load_network(path: Path) -> tuple[Any, Scaling]:
             unchanged = file.attrs[CHECKSUM] == checksum(file)
         network = load_model(path) if unchanged else None
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; dvc repro makes it") from None
+        raise UserError(f"{path} is missing; make repro makes it") from None
     except PermissionError:
         raise
     except Exception:  # HDF5 and Keras document no exceptions for damaged files
