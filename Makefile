@@ -28,7 +28,7 @@ export A B IMAGE HOST PORT OPTIONS
 # As after `. .venv/bin/activate`: the stages run `python`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
-unexport PYTHONHOME PYTHONPATH
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH
 
 .PHONY: help quickstart repro verify study experiments reader compare predict app check test lint lock
 help:

@@ -100,6 +100,8 @@ def check_replaceable(path: Path, inputs: list[Path]) -> None:
     Raises:
         UserError: the path is another file, a directory or one of the inputs.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"--show {path} is a pipe or a device; name a file: seen.png")
     if path.is_dir():
         raise UserError(f"--show {path} is a directory; name a file in it: seen.png")
     if not path.exists() and not path.is_symlink():

@@ -210,6 +210,9 @@ def create_server(app: Flask, host: str, port: int) -> Any:
 
 def main() -> None:
     arguments = parse_arguments()
+    arguments.host = arguments.host.strip("[]").replace("*", "0.0.0.0")  # noqa: S104
+    if not arguments.host:
+        raise UserError("--host is empty; expected an address such as 127.0.0.1 or 0.0.0.0")
     if not 0 < arguments.port < 2**16:
         raise UserError(f"--port is {arguments.port}; expected an integer from 1 to 65535")
     # Each movement of the pen sends a request, so waiting ones are normal.

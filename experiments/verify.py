@@ -5,25 +5,31 @@ are not, as on a processor that docs/reproducibility.md does not list, the chang
 is printed.
 """
 
+import hashlib
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from experiments.repository.clones import temporary_clone
 from experiments.repository.lockfile import LOCKFILE, locked_outputs, locked_stages
 from experiments.repository.subprocesses import CommandError, run_live
 from stages.common import command_line
 from stages.common.errors import UserError, printable
+from stages.common.params import INVALID_CONTENT
 from stages.data.mirrors import make_mirrors_absolute
+from stages.training.threads import threads
 
 METRICS = "metrics/evaluate.json"
+REPAIR = "Run: make repro, then commit dvc.lock, metrics, plots and docs/model-card.md"
 
 
 def main() -> None:
+    threads(os.environ)  # a wrong value is reported now, not after the first stages
     make_mirrors_absolute()
     with temporary_clone("verify", edits=False) as clone:
         committed, old = read_results(clone)
+        check_committed_files(clone, committed)
         try:
             # --force: the metrics and plots are in git, so DVC would skip their stages.
             run_live(sys.executable, "-m", "dvc", "repro", "--force", cwd=clone)
@@ -47,28 +53,48 @@ def main() -> None:
     )
 
 
-def read_results(clone: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """The MD5 of each output, and the metrics, of a clone.
+def read_results(clone: Path) -> tuple[dict[str, str], dict[str, float]]:
+    """The MD5 of each output, and the test error with its interval, of a clone.
 
     Raises:
-        UserError: HEAD has no dvc.lock or no metrics.
+        UserError: dvc.lock or the metrics are missing or damaged.
     """
     try:
         outputs = locked_outputs(locked_stages((clone / LOCKFILE).read_text(encoding="utf-8")))
-        return outputs, json.loads((clone / METRICS).read_text())
+        scores = json.loads((clone / METRICS).read_text())
+        keys = ("baseline_error", "baseline_error_low", "baseline_error_high")
+        error = {key: float(scores[key]) for key in keys}
     except FileNotFoundError as problem:
         missing = Path(problem.filename).relative_to(clone)
-        raise UserError(
-            f"verify: HEAD has no {missing}. Run: make repro, then commit "
-            "dvc.lock, metrics, plots and docs/model-card.md"
-        ) from None
+        raise UserError(f"verify: HEAD has no {missing}. {REPAIR}") from None
+    except INVALID_CONTENT:
+        raise UserError(f"verify: {LOCKFILE} or {METRICS} is damaged in HEAD. {REPAIR}") from None
+    if not outputs:
+        raise UserError(f"verify: {LOCKFILE} has no outputs in HEAD. {REPAIR}")
+    return outputs, error
+
+
+def check_committed_files(clone: Path, outputs: dict[str, str]) -> None:
+    """Checks the outputs that git has, such as metrics and plots, against dvc.lock.
+
+    Args:
+        clone: directory of the clone, before the pipeline runs.
+        outputs: the MD5 of each output by path.
+
+    Raises:
+        UserError: they are not those of dvc.lock.
+    """
+    files = {path: clone / path for path in outputs if (clone / path).is_file()}
+    for path, file in files.items():
+        if hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() != outputs[path]:
+            raise UserError(f"verify: {path} does not match {LOCKFILE} in HEAD. {REPAIR}")
 
 
 def difference(old: str, new: str | None) -> str:
     return f"{old} is now {new or 'missing'}"
 
 
-def describe_error(old: dict[str, Any], new: dict[str, Any]) -> str:
+def describe_error(old: dict[str, float], new: dict[str, float]) -> str:
     """The change of the test error, and whether the new one is within the committed interval."""
     low, high = old["baseline_error_low"], old["baseline_error_high"]
     before, now = old["baseline_error"], new["baseline_error"]

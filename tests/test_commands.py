@@ -155,6 +155,24 @@ def test_verify_without_committed_results(tmp_path: Path, monkeypatch: pytest.Mo
         verify.main()
 
 
+def test_verify_refuses_results_that_are_damaged_or_do_not_match(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    for path, text, message in (
+        (LOCKFILE, "<<<<<<< HEAD\n", f"{LOCKFILE} or {SCORES} is damaged in HEAD"),
+        (LOCKFILE, "schema: '2.0'\n", f"{LOCKFILE} or {SCORES} is damaged in HEAD"),
+        (LOCKFILE, "stages: {}\n", f"{LOCKFILE} has no outputs in HEAD"),
+        (SCORES, "{}", f"{LOCKFILE} or {SCORES} is damaged in HEAD"),
+        ("plots/samples.png", "", f"plots/samples.png does not match {LOCKFILE} in HEAD"),
+    ):
+        (project.folder / path).write_text(text)
+        project.commit("Damage")
+        with pytest.raises(UserError, match=rf"\Averify: {re.escape(message)}\. Run: .*\Z"):
+            verify.main()
+        project.git("reset", "--quiet", "--hard", "HEAD~")
+
+
 @pytest.mark.slow
 def test_the_reader_is_an_experiment_compared_with_head(project: Project) -> None:
     (project.folder / SETTINGS).write_text(

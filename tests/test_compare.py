@@ -218,10 +218,16 @@ def test_revisions_that_cannot_be_compared(project: Project, compare: Compare) -
             """Run: git checkout 'it'"'"'s' && dvc repro && git commit -a""",
         ),
         (["main", "HEAD:params.yaml"], "HEAD:params.yaml: not a branch, tag, commit or"),
+        (["main", "^HEAD"], "^HEAD: not a branch, tag, commit or experiment."),
         (["main", "nowhere"], "nowhere: not a branch, tag, commit or experiment. List them: git"),
     ):
         with pytest.raises(UserError, match=rf"\A{re.escape(message)}.*\Z"):
             compare(*revisions)
+
+    head = project.git("rev-parse", "main").strip()
+    project.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/others", head)
+    with pytest.raises(UserError, match=r"\Aothers is an experiment, and also a branch or tag"):
+        compare("main", "others")
 
 
 def test_results_in_another_format(project: Project, compare: Compare) -> None:

@@ -132,8 +132,8 @@ FAULTS = {
         ),
         (
             "experiments/repository/clones.py",
-            '"--exclude-standard", "--", *dependencies',
-            '"--", *dependencies',
+            '("-z", "--others", "--exclude-standard")',
+            '("-z", "--others")',
         ),
         ("experiments/repository/clones.py", '    git(*workspace, "add", "--update")', "    pass"),
         (
@@ -155,8 +155,8 @@ FAULTS = {
     "tests/test_repository.py::test_a_signal_leaves_no_process_and_no_directory": [
         (
             "experiments/repository/temporary_directory.py",
-            "        shutil.rmtree(directory, ignore_errors=True)",
-            "        pass",
+            "        shutil.rmtree(directory, ignore_errors=True)\n        if not",
+            "        if not",
         ),
         (
             "experiments/repository/temporary_directory.py",

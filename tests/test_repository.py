@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.repository.clones import dvc_config, temporary_clone, write_dvc_config
+from experiments.repository.clones import (
+    check_repository,
+    dvc_config,
+    stages,
+    temporary_clone,
+    write_dvc_config,
+)
 from experiments.repository.dvc_experiments import (
     export_experiment,
     import_experiment,
@@ -264,6 +270,7 @@ def test_from_a_commit_hook_the_index_of_the_commit_is_left_alone(
     # With -m: the hook gets the worktree's index, GIT_DIR and GIT_INDEX_FILE.
     git(
         *("-c", "user.name=A. Tester", "-c", "user.email=a@example.org"),
+        *("-c", f"core.hooksPath={hook.parent}"),
         *("commit", "--quiet", "--message", "From a hook"),
     )
     assert git("show", "--format=", "--name-only", "HEAD") == "README\n"
@@ -359,6 +366,27 @@ def test_an_error_in_the_block_removes_the_directory_too(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="inside"):
         fail()
     assert list((tmp_path / "parent").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["stages: {}", "[]", "stages: {a: 3}", "stages: {a: {deps: 3}}", "stages: {a: {outs: [3]}}"],
+)
+def test_a_pipeline_of_another_form_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"\Advc.yaml: .*; git diff dvc.yaml shows what changed\Z"):
+        stages()
+
+
+def test_a_subdirectory_of_a_repository_is_refused(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository / "code")
+    with pytest.raises(UserError, match="expected the root of a repository"):
+        check_repository()
 
 
 def test_a_failed_command_has_the_end_of_its_output(repository: Path) -> None:

@@ -196,6 +196,23 @@ def test_missing_trials_are_run_and_given_up_after_three_attempts(
     assert len(asked_for) == 3
 
 
+def test_a_trial_that_cannot_be_imported_is_not_trained_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(trials: Mapping[str, object]) -> Results:
+        asked_for.append(list(trials))
+        future: Future[bytes] = Future()
+        future.set_result(b"not a bundle")
+        yield "a", future
+
+    asked_for: list[list[str]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "list_experiments", dict)
+    with pytest.raises(UserError, match="git bundle"):
+        get_or_run("Trainings", {"a": TRIAL}, run)
+    assert asked_for == [["a"]]
+
+
 # At the start of stages/train.py: the training of a seed fails while a file of its name exists. The
 # one of seed 1 removes it.
 UNRELIABLE = """

@@ -111,17 +111,26 @@ def resolve(name: str) -> str:
         UserError: there is no such revision, or no git repository.
     """
     check_repository()
+    experiment = list_experiments().get(name)
     try:
         options = ("--verify", "--quiet", "--end-of-options")
-        return git("rev-parse", *options, f"{name}^{{commit}}").strip()
+        commit = git("rev-parse", *options, f"{name}^{{commit}}").strip()
     except UserError:
-        commits = list_experiments()
-    if name not in commits:
+        commit = None
+    # git has a `^` in front of the parents that a name such as ^HEAD leaves out.
+    if commit is None or not commit.isalnum():
+        commit = experiment
+    if commit is None:
         raise UserError(
             f"{name}: not a branch, tag, commit or experiment. List them: git branch --all; "
             "git tag; dvc exp list --all-commits"
         )
-    return commits[name]
+    if experiment not in (None, commit):
+        raise UserError(
+            f"{name} is an experiment, and also a branch or tag. Give its commit instead: "
+            f"{experiment[:10]} is the experiment, {commit[:10]} the other"
+        )
+    return commit
 
 
 def read_file(name: str, commit: str | None, path: str) -> str:

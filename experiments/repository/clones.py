@@ -59,14 +59,19 @@ def temporary_clone(purpose: str, edits: bool = True) -> Iterator[Path]:
 
 
 def check_repository() -> None:
-    """Raises UserError unless the current directory is in a git repository with a commit."""
+    """Raises UserError unless this directory is the root of a git repository with a commit."""
     try:
         git("rev-parse", "--verify", "HEAD")
-    except UserError:
-        raise UserError(
-            "git: no repository with a commit here (a ZIP download?); expected a clone. "
-            "Run: git clone URL"
-        ) from None
+        prefix = git("rev-parse", "--show-prefix").strip()
+    except UserError as problem:
+        if "not a git repository" in str(problem) or "Needed a single revision" in str(problem):
+            raise UserError(
+                "git: no repository with a commit here (a ZIP download?); expected a clone. "
+                "Run: git clone URL"
+            ) from None
+        raise
+    if prefix:
+        raise UserError(f"git: {prefix} is in a repository; expected the root of a repository")
 
 
 @contextmanager
@@ -88,7 +93,8 @@ def exclusive_lock(purpose: str) -> Iterator[None]:
 def copy_identity(clone: Path, purpose: str) -> None:
     """Sets the author of a clone's commits: the user, or the purpose if git does not know one."""
     for key in ("user.name", "user.email"):
-        git("config", key, git("config", "--default", purpose, "--get", key).strip(), cwd=clone)
+        value = git("config", "--default", purpose, "--get", key).strip() or purpose
+        git("config", key, value, cwd=clone)
 
 
 def add_workspace(clone: Path) -> None:
@@ -109,8 +115,8 @@ def new_files() -> list[str]:
 
     Other untracked files may be private, and `dvc exp push` would publish them.
     """
-    dependencies = {path for stage in stages().values() for path in stage.get("deps", [])}
-    untracked = names("ls-files", "-z", "--others", "--exclude-standard", "--", *dependencies)
+    options = ("-z", "--others", "--exclude-standard")
+    untracked = names("ls-files", *options, "--", *code_dependencies(stages()))
     committed = names("ls-tree", "-r", "-z", "--name-only", "HEAD")
     return sorted((names("ls-files", "-z") - committed) | untracked)
 
@@ -128,9 +134,38 @@ def stages(pipeline: Path = PIPELINE) -> dict[str, dict[str, list[str]]]:
     """
     document = read_yaml(pipeline)
     found = document.get("stages") if isinstance(document, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+    if not isinstance(found, dict) or not found:
         raise UserError(f"{pipeline}: stages are missing; git diff {pipeline} shows what changed")
+    for name, stage in found.items():
+        if not is_stage(stage):
+            raise UserError(
+                f"{pipeline}: stage {name} is not valid; git diff {pipeline} shows what changed"
+            )
     return found
+
+
+def is_stage(stage: object) -> bool:
+    """Whether deps, outs, metrics and plots of a stage have the types that DVC expects."""
+    if not isinstance(stage, dict):
+        return False
+    path_or_options = (str, dict)
+    types = {
+        "deps": (str,),
+        "outs": path_or_options,
+        "metrics": path_or_options,
+        "plots": path_or_options,
+    }
+    return all(
+        isinstance(stage.get(kind, []), list)
+        and all(isinstance(item, expected) for item in stage.get(kind, []))
+        for kind, expected in types.items()
+    )
+
+
+def code_dependencies(stages: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
+    """The dependencies of all stages that are inside of the repository, where git knows them."""
+    paths = {path for stage in stages.values() for path in stage.get("deps", [])}
+    return {path for path in paths if path and not path.startswith(("/", ".."))}
 
 
 def dvc_config() -> dict[str, dict[str, str]]:

@@ -48,7 +48,11 @@ def recovery_steps() -> list[str]:
         for lock in DVC_LOCKS
         if is_damaged_json(lock)
     ]
-    if is_damaged_lockfile() and not git("ls-files", "--unmerged", LOCKFILE):
+    if git("ls-files", "--unmerged", LOCKFILE):
+        steps.append(
+            f"{LOCKFILE}: merge conflict. Run: git checkout --theirs {LOCKFILE}, then make repro"
+        )
+    elif is_damaged_lockfile():
         steps.append(f"{LOCKFILE}: damaged, as by a kill. Run: git checkout {LOCKFILE}")
     stash = git("for-each-ref", "--format=%(subject)", "refs/stash").strip()
     if stash.startswith("WIP on ") and (is_experiment_killed() or is_head_at_stash()):

@@ -19,6 +19,10 @@ REMOVED_VARIABLES = {
 }
 
 
+# The user's hooks are for the user's own commands, and clones are made of a local directory.
+SETTINGS = ("-c", "core.hooksPath=/dev/null", "-c", "protocol.file.allow=always")
+
+
 class CommandError(UserError):
     """A command failed. The message is the end of its output, or its exit status."""
 
@@ -33,7 +37,7 @@ def git(*arguments: str | Path, cwd: Path = Path()) -> str:
         CommandError: git failed; the message is git's own, or its exit status.
     """
     result = subprocess.run(
-        ["git", *arguments],
+        ["git", *SETTINGS, *arguments],
         cwd=cwd,
         env=environment(GIT_LITERAL_PATHSPECS="1"),
         stdin=subprocess.DEVNULL,

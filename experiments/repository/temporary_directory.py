@@ -47,6 +47,7 @@ def temporary_directory(parent: Path, prefix: str = "") -> Iterator[Path]:
         yield directory
     finally:
         watchdog.communicate()  # closes its input, and waits for its end
+        shutil.rmtree(directory, ignore_errors=True)  # if the watchdog was killed
 
 
 def watch(directory: Path) -> None:

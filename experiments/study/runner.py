@@ -66,12 +66,14 @@ def run_and_import(trials: Mapping[str, Changes], run: Run, messages: dict[str, 
     ):
         for count, (name, future) in enumerate(finished, 1):
             try:
-                import_experiment(future.result())
+                bundle = future.result()
             except UserError as error:
                 failed.append(name)
                 if messages.get(name) != str(error):
                     messages[name] = str(error)
                     show_error(name, str(error))
+            else:
+                import_experiment(bundle)
             progress.advance(1)
             progress.step(f"{count - len(failed)} of {len(trials)} trained, {len(failed)} failed")
     return failed

@@ -178,13 +178,13 @@ def download_with_retries(url: str, file: PinnedFile, progress: Progress) -> byt
             # From 500 on, the server reports an error of its own.
             reason = "not found" if problem.status == 404 else f"HTTP status {problem.status}"
             is_temporary = problem.status >= 500
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             reason, is_temporary = "not found", False
         except TimeoutError:
             reason, is_temporary = "no answer in time", True
         except aiohttp.InvalidURL:
             reason, is_temporary = "not a valid URL", False
-        except ValueError as problem:  # raised by urlsplit
+        except (ValueError, RuntimeError) as problem:  # an invalid URL, or no home directory for ~
             reason, is_temporary = str(problem), False
         except (aiohttp.ClientError, OSError) as problem:
             reason, is_temporary = str(problem) or type(problem).__name__, True

@@ -51,7 +51,7 @@ def load_network(path: Path) -> tuple[Any, Scaling]:
         raise
     except Exception:  # HDF5 and Keras document no exceptions for damaged files
         raise UserError(
-            f"{path} is not a network saved by this project; remove it and run dvc repro"
+            f"{path} is not a network saved by this project; make repro makes one"
         ) from None
     if network is None:
         raise UserError(
