@@ -35,10 +35,10 @@ MIN_SIDE_FRACTION = 1 / 60
 MIN_MASS_FRACTION = 0.04
 # More components are a text, a texture or noise.
 MAX_COMPONENTS = 100
-# Components that touch the border are removed if the others have at least this fraction of the
-# mass, or if none of them reaches farther into the picture than a strip of this depth, as a
-# fraction of the picture's shorter side.
+# Components that touch the border are removed if the others have at least this share of the mass.
 MIN_INNER_MASS_FRACTION = 0.15
+# They are also removed if they all lie within a strip along the border of this depth, as a fraction
+# of the picture's shorter side.
 MAX_STRIP_DEPTH_FRACTION = 1 / 14
 # Minimum contrast of a digit, in grey levels of 255 and in standard deviations of the noise.
 MIN_CONTRAST_LEVELS = 8
@@ -84,7 +84,7 @@ def find_foreground(grey: UInt8) -> Foreground:
     labels = label_foreground(smooth)
     removed = removable_at_border(labels, smooth)
     if removed.any():
-        # Without the contrast of what is removed, such as a table's edge, fainter writing counts.
+        # Label again without them: the contrast of a table's edge raises the threshold for writing.
         removed = ndimage.binary_dilation(removed, iterations=2)
         labels = label_foreground(np.where(removed, 0, smooth))
     if labels.max() > MAX_COMPONENTS:

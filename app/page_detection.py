@@ -21,7 +21,8 @@ MIN_PICTURE_FRACTION = 0.05
 MAX_PICTURE_FRACTION = 0.97
 # Without its holes, where the writing is, a page covers at least this fraction of its box.
 MIN_BOX_FRACTION = 0.6
-# A region with one convex hole is a 0, unless it covers, with the hole, this fraction of its box.
+# A region whose largest hole is convex is a 0, not a page, unless the region with its holes filled
+# covers at least this fraction of its box.
 MIN_BOX_FRACTION_AROUND_HOLE = 0.9
 # A page without visible writing is a rectangle: it covers at least this fraction of its box.
 MIN_BOX_FRACTION_IF_BLANK = 0.97

@@ -31,9 +31,9 @@ ENLARGED_SIDE_PX = 112
 # If the foreground covers more than this fraction of a picture, it may be a page.
 MAX_FOREGROUND_FRACTION = 0.6
 
-# Two components are parts of one digit if the gap between them is at most MAX_CRACK, or if it is at
-# most MAX_GAP and the shorter component is a dash, or one lies above the other. These are fractions
-# of the height of the taller component.
+# Two components are parts of one digit if (a) the gap between them is at most MAX_CRACK, or (b) it
+# is at most MAX_GAP, and either the shorter component is a dash or one lies above the other. They
+# are fractions of the height of the taller component.
 MAX_CRACK = 0.08
 MAX_GAP = 0.4
 MAX_DASH_HEIGHT = 0.25

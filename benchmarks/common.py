@@ -1,4 +1,4 @@
-"""Tables, timing and statistics that the benchmarks share."""
+"""Tables, cost of a command, and standard errors, for all benchmarks."""
 
 import os
 import subprocess

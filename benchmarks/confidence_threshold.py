@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.recognition import recognize
+from benchmarks.labelled_pictures import recognize
 from benchmarks.synthetic_pictures import digit_rows
 from benchmarks.training import BATCH_SIZE, train_compiled
 from stages.common import command_line

@@ -19,7 +19,7 @@ from app.array_types import UInt8
 from app.grayscale import read_grayscale
 from app.messages import CONFIDENCE_THRESHOLD
 from benchmarks.common import print_table
-from benchmarks.recognition import LabelledPicture, Recognized, peoples_digits, recognize
+from benchmarks.labelled_pictures import LabelledPicture, Recognized, peoples_digits, recognize
 from benchmarks.stage_runs import MODEL
 from benchmarks.synthetic_pictures import digit_rows, framed_digits, photograph
 from stages.common import command_line

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.common import ROOT, mean_and_error, print_table
-from benchmarks.recognition import peoples_digits, recognize
+from benchmarks.labelled_pictures import peoples_digits, recognize
 from benchmarks.stage_runs import MODEL, Sections, copy_code, merge, run_stage, write_params
 from benchmarks.training import READER
 from stages.common import command_line

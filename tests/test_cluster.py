@@ -226,7 +226,7 @@ def test_errors_of_a_cluster(project: Project, bucket: Bucket, cluster: Cluster)
         output = project.run(*command, fails=True, environment=cluster.environment | variables)
         assert "Traceback" not in output
         first, *lines = output.splitlines()
-        assert first.startswith("Trainings: 0 of")
+        assert first.startswith("Trials: 0 of")
         return "\n".join(lines)
 
     assert "RAY_ADDRESS is set; expected a default remote of DVC" in error()
@@ -245,7 +245,7 @@ def test_errors_of_a_cluster(project: Project, bucket: Bucket, cluster: Cluster)
     message = error()
     assert message.count("packages differ from requirements.txt") == 1
     assert re.search(r"not be comparable: numpy \S+ instead of 1\.0\. Run there", message)
-    assert re.search("study: 1 of 1 trainings failed 3 times", message)
+    assert re.search("study: 1 of 1 trials failed 3 times", message)
     requirements.write_text(pins)
     project.dvc("remote", "modify", "--local", "storage", "secret_access_key", "WRONG")
     message = error()

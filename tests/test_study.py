@@ -186,13 +186,13 @@ def test_missing_trials_are_run_and_given_up_after_three_attempts(
     asked_for: list[list[str]] = []
     monkeypatch.setattr(runner, "RETRY_DELAY_S", 0)
     monkeypatch.setattr(runner, "list_experiments", lambda: {"a": "commit of a"})
-    assert get_or_run("Trainings", {"a": TRIAL, "b": TRIAL}, fail) == {"a": "commit of a"}
+    assert get_or_run("Trials", {"a": TRIAL, "b": TRIAL}, fail) == {"a": "commit of a"}
     assert asked_for == [["b"]] * 3
     printed = capsys.readouterr()
-    assert "Trainings: 1 of 2 exist, 1 to train" in printed.out
+    assert "Trials: 1 of 2 exist, 1 to train" in printed.out
     assert printed.err.count("0 of 1 trained, 1 failed") == 3
     assert printed.err.count("out of memory") == 1
-    assert get_or_run("Trainings", {"a": TRIAL}, fail) == {"a": "commit of a"}
+    assert get_or_run("Trials", {"a": TRIAL}, fail) == {"a": "commit of a"}
     assert len(asked_for) == 3
 
 
@@ -209,7 +209,7 @@ def test_a_trial_that_cannot_be_imported_is_not_trained_again(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runner, "list_experiments", dict)
     with pytest.raises(UserError, match="git bundle"):
-        get_or_run("Trainings", {"a": TRIAL}, run)
+        get_or_run("Trials", {"a": TRIAL}, run)
     assert asked_for == [["a"]]
 
 
@@ -257,10 +257,10 @@ def test_study(
 
     # Seed 1 fails once, seed 2 always.
     failed = r"study-8-epochs-2-seed-2-\w{7}"
-    with pytest.raises(UserError, match=f"1 of 2 trainings failed 3 times .*: {failed}"):
+    with pytest.raises(UserError, match=f"1 of 2 trials failed 3 times .*: {failed}"):
         main()
     printed = capfd.readouterr()
-    assert "Trainings: 0 of 2 exist, 2 to train" in printed.out
+    assert "Trials: 0 of 2 exist, 2 to train" in printed.out
     assert printed.err.count("failed on purpose") == 2
     reports = project.folder / OTHER_REPORTS
     assert {path.name for path in reports.iterdir()} == {"study.csv", "study.md", "study.png"}
@@ -275,9 +275,9 @@ def test_study(
     head = project.git("rev-parse", "HEAD")
     project.commit("Edits")
     main()
-    assert "Trainings: 1 of 2 exist, 1 to train" in capfd.readouterr().out
+    assert "Trials: 1 of 2 exist, 1 to train" in capfd.readouterr().out
     main()
-    assert "Trainings: 2 of 2 exist, 0 to train" in capfd.readouterr().out
+    assert "Trials: 2 of 2 exist, 0 to train" in capfd.readouterr().out
 
     assert project.git("for-each-ref", "refs/exps/celery")
     references = project.git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").split()
@@ -347,5 +347,5 @@ def test_interrupted_and_killed_studies_leave_nothing_and_continue(
     wait_for(lambda: "Another study is running" in log.read_text(), 200, log)
     gate.unlink()
     assert (first.wait(200), second.wait(200)) == (0, 0), log.read_text()
-    assert log.read_text().count("Trainings: 1 of 1 exist, 0 to train") == 1
+    assert log.read_text().count("Trials: 1 of 1 exist, 0 to train") == 1
     assert len(pd.read_csv(project.folder / OTHER_REPORTS / "study.csv")) == 1

@@ -115,7 +115,9 @@ def describe_mistakes(a: Revision, b: Revision) -> str:
 
 
 def draw_mistakes(a: Revision, b: Revision, path: Path) -> None:
-    """Draws the images that one network misreads, or removes an earlier picture of such images.
+    """Draws the images that exactly one of the two networks misreads.
+
+    If there are none, an earlier picture is removed.
 
     Args:
         a: the old revision.

@@ -15,8 +15,9 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from pydantic import BaseModel
 
-from experiments.repository.clones import TEMPORARY, check_repository
+from experiments.repository.clones import check_repository
 from experiments.repository.dvc_experiments import list_experiments
+from experiments.repository.lock import TEMPORARY
 from experiments.repository.lockfile import (
     LOCKFILE,
     locked_outputs,
@@ -117,7 +118,7 @@ def resolve(name: str) -> str:
         commit = git("rev-parse", *options, f"{name}^{{commit}}").strip()
     except UserError:
         commit = None
-    # git has a `^` in front of the parents that a name such as ^HEAD leaves out.
+    # For a name such as ^HEAD, rev-parse prints ^ and a hash: an exclusion, not a commit.
     if commit is None or not commit.isalnum():
         commit = experiment
     if commit is None:

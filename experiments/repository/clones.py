@@ -10,17 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from configobj import ConfigObj
-from filelock import FileLock, Timeout
 
+from experiments.repository.lock import TEMPORARY, exclusive_lock
 from experiments.repository.subprocesses import dvc, git
 from experiments.repository.temporary_directory import kill_processes_in, temporary_directory
 from stages.common.errors import UserError
 from stages.common.params import read_yaml
 
 PIPELINE = Path("dvc.yaml")
-# DVC keeps its own temporary files here, and git ignores it. It is on the disk of the cache, so
-# that DVC can link to cached files instead of copying them.
-TEMPORARY = Path(".dvc/tmp")
 
 
 @contextmanager
@@ -74,22 +71,6 @@ def check_repository() -> None:
         raise UserError(f"git: {prefix} is in a repository; expected the root of a repository")
 
 
-@contextmanager
-def exclusive_lock(purpose: str) -> Iterator[None]:
-    """Waits until no other process has the lock of this purpose."""
-    TEMPORARY.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(TEMPORARY.resolve() / f"{purpose}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"Another {purpose} is running in this directory; this one waits", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def copy_identity(clone: Path, purpose: str) -> None:
     """Sets the author of a clone's commits: the user, or the purpose if git does not know one."""
     for key in ("user.name", "user.email"):
@@ -116,7 +97,7 @@ def new_files() -> list[str]:
     Other untracked files may be private, and `dvc exp push` would publish them.
     """
     options = ("-z", "--others", "--exclude-standard")
-    untracked = names("ls-files", *options, "--", *code_dependencies(stages()))
+    untracked = names("ls-files", *options, "--", *paths_in_repository(stages()))
     committed = names("ls-tree", "-r", "-z", "--name-only", "HEAD")
     return sorted((names("ls-files", "-z") - committed) | untracked)
 
@@ -162,8 +143,8 @@ def is_stage(stage: object) -> bool:
     )
 
 
-def code_dependencies(stages: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
-    """The dependencies of all stages that are inside of the repository, where git knows them."""
+def paths_in_repository(stages: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
+    """Dependencies of all stages, code and data, whose path is inside of the repository."""
     paths = {path for stage in stages.values() for path in stage.get("deps", [])}
     return {path for path in paths if path and not path.startswith(("/", ".."))}
 

@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from stages.common.params import PARAMS, flatten, parse_yaml
+from stages.common.errors import UserError
+from stages.common.params import PARAMS, flatten, parse_yaml, read_yaml
 
 LOCKFILE = "dvc.lock"
 # What a stage of dvc.lock has: cmd, deps, params and outs.
@@ -52,3 +54,15 @@ def matches_lock(stages: LockedStages, read: Callable[[str], str]) -> bool:
         for path, md5 in locked_outputs(stages).items()
         if path.endswith((".json", ".csv"))
     )
+
+
+def is_damaged_lockfile() -> bool:
+    """Whether there is a dvc.lock that DVC would refuse to read."""
+    path = Path(LOCKFILE)
+    if not path.exists():
+        return False
+    try:
+        content = read_yaml(path)
+    except UserError:
+        return True
+    return not isinstance(content, dict) or "schema" not in content

@@ -71,7 +71,8 @@ def dvc(*arguments: str, cwd: Path = Path(), **variables: str) -> str:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            start_new_session=True,  # Ctrl-C reaches only this process, which then ends DVC
+            # Ctrl-C reaches this process only; kill_processes_in then ends DVC and its stages.
+            start_new_session=True,
             check=False,
         )
         stdout.seek(0)

@@ -13,7 +13,7 @@ import pandas as pd
 from experiments.check_params import read_params
 from experiments.repository.clones import temporary_clone
 from experiments.repository.dvc_experiments import Changes
-from experiments.repository.recovery import print_recovery_steps
+from experiments.repository.killed_commands import print_recovery_steps
 from experiments.study import cluster
 from experiments.study.grid import STUDY, Study, Trial, layers_name, read_study, trials_of
 from experiments.study.report import ErrorsOnTest, Images, markdown, plot
@@ -40,7 +40,6 @@ from stages.common.errors import UserError
 from stages.common.params import check_range
 from stages.data.datasets import DATASETS
 from stages.data.mirrors import make_mirrors_absolute
-from stages.training.threads import processors
 
 REPORTS = Path("reports")
 OTHER_REPORTS = REPORTS / "options"  # ignored by git
@@ -81,7 +80,7 @@ def parse() -> argparse.Namespace:
         default="validation",
         help="images to compare on: held-out training images, or the test set as in the tutorial",
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="trainings at a time")
+    parser.add_argument("--jobs", type=int, metavar="N", help="trials at a time")
     options = parser.parse_args()
     if options.jobs is not None and options.jobs < 1:
         parser.error("--jobs must be at least 1")
@@ -139,7 +138,7 @@ def choose_runner(snapshot: Path, validation: int, jobs: int | None) -> Run:
         prepare()
         if address:
             return cluster.run_on_cluster(snapshot, address, trials)
-        return run_locally(snapshot, jobs or processors(), trials)
+        return run_locally(snapshot, jobs, trials)
 
     return run
 
@@ -158,7 +157,7 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
         UserError: a trial has failed. The report is written from the others, if there are any.
     """
     trials = by_name(trials_of(study, on_test), inputs)
-    commits = get_or_run("Trainings", trials, run)
+    commits = get_or_run("Trials", trials, run)
     if not commits:
         raise UserError(failure_message(list(trials), len(trials)))
     rows = errors_after_epochs(
@@ -203,7 +202,7 @@ def by_name(trials: Sequence[Trial], inputs: Inputs) -> dict[str, Trial]:
 
 def failure_message(failed: Sequence[str], wanted: int) -> str:
     return (
-        f"study: {len(failed)} of {wanted} trainings failed {ATTEMPTS} times (output above): "
+        f"study: {len(failed)} of {wanted} trials failed {ATTEMPTS} times (output above): "
         f"{', '.join(failed)}. The same command tries them again"
     )
 

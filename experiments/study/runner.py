@@ -61,7 +61,7 @@ def run_and_import(trials: Mapping[str, Changes], run: Run, messages: dict[str, 
     """
     failed = []
     with (
-        Progress("study", len(trials), " trainings") as progress,
+        Progress("study", len(trials), " trials") as progress,
         closing(run(trials)) as finished,
     ):
         for count, (name, future) in enumerate(finished, 1):

@@ -11,7 +11,7 @@ def summarize(errors: pd.DataFrame) -> pd.DataFrame:
     """Means, standard errors and significance of the cells of a study.
 
     Each cell is compared with the best one by a paired t-test; the p-values are adjusted for the
-    number of comparisons. The tests are paired over seeds, since cells that differ in epochs only
+    number of comparisons. The tests are paired over seeds, since cells that differ only in epochs
     come from the same trainings and are not independent.
 
     Args:

@@ -13,16 +13,17 @@ from experiments.study.trial import run_trial
 from stages.training.threads import MIN_THREADS, THREADS, processors
 
 
-def run_locally(snapshot: Path, jobs: int, trials: Mapping[str, Changes]) -> Results:
+def run_locally(snapshot: Path, jobs: int | None, trials: Mapping[str, Changes]) -> Results:
     """Runs trials on this machine, several at a time; see `Run`.
 
     When the iterator is closed, or interrupted by a signal, the processes of its trials are ended.
 
     Args:
         snapshot: directory of the snapshot. Trials work in directories beside it.
-        jobs: number of trials at a time.
+        jobs: number of trials at a time; None for one per processor.
         trials: changes of params.yaml by the name of a trial.
     """
+    jobs = jobs or processors()
     threads = os.environ.get(THREADS) or str(max(MIN_THREADS, processors() // jobs))
     config = dvc_config()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.repository.clones import PIPELINE, code_dependencies, write_dvc_config
+from experiments.repository.clones import PIPELINE, paths_in_repository, write_dvc_config
 from experiments.repository.clones import stages as pipeline_stages
 from experiments.repository.dvc_experiments import Changes, export_experiment, run_experiment
 from experiments.repository.subprocesses import CommandError, dvc, git
@@ -55,7 +55,7 @@ def read_inputs(snapshot: Path) -> Inputs:
         for output in stage.get(kind, [])
         for path in ([output] if isinstance(output, str) else output)
     }
-    code = code_dependencies(stages) - outputs
+    code = paths_in_repository(stages) - outputs
     files = git("ls-tree", "-r", "HEAD", "--", *sorted(code), cwd=snapshot)
     return Inputs(
         {name: [stage.get("cmd"), stage.get("params")] for name, stage in stages.items()},

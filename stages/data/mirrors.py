@@ -1,4 +1,7 @@
-"""Download of a data set from a list of mirrors, verified by size and SHA-256."""
+"""Download of a data set from its mirrors, verified by size and SHA-256.
+
+The addresses and checksums are in datasets.py.
+"""
 
 import asyncio
 import hashlib

@@ -51,9 +51,9 @@ class Augmenter:
     def source_positions(self, noise: Any) -> tuple[Any, Any]:
         """The row and column that each output pixel is read from, (b, 28, 28) each.
 
-        Each step adds one product to one number. In a sum of two products, compilers fuse either
-        one into the addition, which rounds differently. Sine and cosine also differ between
-        processors in the last bit, so they are avoided.
+        Each step adds one product to one number. In a·b + c·d one product is fused into the
+        addition and not rounded; which one differs between x86-64 and ARM. Sine and cosine also
+        differ between processors in the last bit, so they are avoided.
         """
         limits = self.augmentation
         turn, wide, high, slant, right, down = (
@@ -84,8 +84,8 @@ def gaussian_basis(smoothness: float) -> npt.NDArray[np.float32]:
     """Basis functions B, (28, g), such that B · noise · Bᵀ is a smooth random field.
 
     Simard's field is noise on each pixel, smoothed by a Gaussian. Noise on a grid with a spacing of
-    1.5 standard deviations gives the same field up to 1/40, from a tenth of the random numbers. At
-    each pixel, the field's root mean square is that of the noise.
+    1.5 standard deviations approximates that field to 1/40 of its amplitude, from a tenth of the
+    random numbers. At each pixel, the field's root mean square is that of the noise.
 
     Args:
         smoothness: standard deviation of the Gaussian in pixels.

@@ -147,7 +147,7 @@ def permutations(images: int, seed: int, first: int, last: int) -> Any:
     It depends on the seed and the epoch only, so that a resumed training sees the same batches.
 
     A Python generator or Keras's PyDataset is not used: TensorFlow then changes malloc's settings
-    for large blocks (on Python 3.11), and an epoch on all cores takes half as long again.
+    for large blocks (on Python 3.11), and an epoch on all cores takes 1.5 times as long.
 
     Returns:
         A tf.data.Dataset of the epoch's number, int64, and its order, int32 of shape (images,).

@@ -2,9 +2,9 @@
 
 XLA computes float32 products with YNNPACK, a library that can be told to add in a fixed order. Each
 element of (m, k) · (k, n) is then the sum of a few blocks of k, and each block is added up by fused
-multiply-adds in order. The length of a block depends on the sizes, and in two ways on the
-processor's instruction set (`ynnpack/subgraph/dot.cc` of XNNPACK, early in 2026): it decides which
-products count as small, by their rows, and to which multiple the columns are padded.
+multiply-adds in order. The length of a block depends on the matrix sizes and on the instruction set
+(`ynnpack/subgraph/dot.cc` of XNNPACK, early in 2026). The latter sets up to how many rows a product
+counts as small, and the multiple that columns are padded to.
 
 - On x86-64, with or without AVX-512, this matters for few sizes. Such a product is padded with
   zeros to the next size at which all processors agree.
@@ -147,7 +147,7 @@ def blocked_matmul(a: Any, b: Any, transpose_b: bool) -> Any:
         width = MAX_PACKED_COLUMNS * max(
             1, CACHE_FLOATS // (MAX_PACKED_COLUMNS * round_up(length, 4))
         )
-        # Pad k, so that all blocks have the same length: the last could be a single term.
+        # Pad k so that the last block is as long as the others: XLA treats a single term otherwise.
         padding = [0, round_up(k, length) - k]
         x = tf.pad(a, [[0, 0], padding])
         for start in range(left, right, width):

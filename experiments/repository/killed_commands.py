@@ -12,11 +12,10 @@ from pathlib import Path
 import psutil
 
 from experiments.repository.clones import check_repository
-from experiments.repository.lockfile import LOCKFILE
+from experiments.repository.lockfile import LOCKFILE, is_damaged_lockfile
 from experiments.repository.subprocesses import git
 from stages.common import command_line
-from stages.common.errors import UserError, printable
-from stages.common.params import read_yaml
+from stages.common.errors import printable
 
 # DVC's lists of running processes and what they do. A process removes itself when it ends.
 EXPERIMENTS_LOCK = Path(".dvc/tmp/exps/rwlock")
@@ -73,18 +72,6 @@ def is_damaged_json(path: Path) -> bool:
     except ValueError:
         return True
     return False
-
-
-def is_damaged_lockfile() -> bool:
-    """Whether there is a dvc.lock that DVC would refuse to read."""
-    path = Path(LOCKFILE)
-    if not path.exists():
-        return False
-    try:
-        content = read_yaml(path)
-    except UserError:
-        return True
-    return not isinstance(content, dict) or "schema" not in content
 
 
 def is_experiment_killed() -> bool:

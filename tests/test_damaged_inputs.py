@@ -1,6 +1,6 @@
 """Damaged input files of every kind: none gives a traceback, or takes much time or memory.
 
-`pytest -m long tests/test_mutations.py` reads fifteen times as many of them.
+`pytest -m long tests/test_damaged_inputs.py` reads fifteen times as many of them.
 """
 
 import hashlib
