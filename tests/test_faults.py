@@ -150,7 +150,7 @@ FAULTS = {
         ),
     ],
     "tests/test_repository.py::test_a_second_process_with_the_same_purpose_waits": [
-        ("experiments/repository/clones.py", "        lock.acquire()\n", ""),
+        ("experiments/repository/lock.py", "        lock.acquire()\n", ""),
     ],
     "tests/test_repository.py::test_a_signal_leaves_no_process_and_no_directory": [
         (
