@@ -180,7 +180,8 @@ def test_packages_with_other_versions() -> None:
     assert package_differences(f"{pins}numpy=={numpy} ; python_version >= '3'\n") == []
 
 
-@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.xdist_group("cluster")
 def test_team_shares_data_models_and_experiments(
     project: Project, bucket: Bucket, tmp_path: Path
 ) -> None:
@@ -256,7 +257,8 @@ def test_errors_of_a_cluster(project: Project, bucket: Bucket, cluster: Cluster)
     assert not (cluster.homes[0] / TRIALS).exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.xdist_group("cluster")
 def test_study_on_two_nodes(
     project: Project, bucket: Bucket, cluster: Cluster, tmp_path: Path
 ) -> None:
