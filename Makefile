@@ -39,7 +39,7 @@ quickstart: $(VENV)  ## the whole pipeline on 5,000 images in a package; no data
 
 repro: $(VENV)  ## dvc repro on all of MNIST, after a check of params.yaml
 	@python -m experiments.check_params
-	@python -m experiments.repository.killed_commands
+	@python -m experiments.repository.recovery_steps
 	dvc repro
 	@dvc metrics show metrics/evaluate.json
 

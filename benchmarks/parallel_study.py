@@ -28,8 +28,8 @@ from experiments.repository.dvc_experiments import Changes, as_override, import_
 from experiments.repository.subprocesses import dvc, git
 from experiments.study.cluster import ADDRESS, check_cluster, run_on_cluster
 from experiments.study.grid import STUDY, read_study
+from experiments.study.local import run_locally
 from experiments.study.runner import Run
-from experiments.study.thread_pool import run_locally
 from experiments.study.trial import commit_snapshot, prepare_data
 from stages.common import command_line
 from stages.data.mirrors import make_mirrors_absolute

@@ -79,7 +79,7 @@ def train_compiled(
 ) -> Any:
     """Trains as stages/train.py does, and returns the network."""
     from stages.training.augmentation import Augmenter
-    from stages.training.build import build_network
+    from stages.training.build_network import build_network
     from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
     from stages.training.hyperparameters import Augmentation
     from stages.training.network import LOSS, optimizer

@@ -11,7 +11,7 @@ from experiments.repository.dvc_experiments import (
     import_experiment,
     run_experiment,
 )
-from experiments.repository.killed_commands import print_recovery_steps
+from experiments.repository.recovery_steps import print_recovery_steps
 from experiments.repository.subprocesses import CommandError, run_live
 from stages.common import command_line
 from stages.common.params import flatten, read_yaml

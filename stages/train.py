@@ -12,7 +12,7 @@ from stages.data.arrays import SUMS, load_array, load_split
 from stages.data.scaling import Scaling
 from stages.training import network as definition
 from stages.training.augmentation import Augmenter
-from stages.training.build import build_network
+from stages.training.build_network import build_network
 from stages.training.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence, WriteHistory
 from stages.training.checkpoint import Checkpoint, digest
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations

@@ -117,7 +117,7 @@ def trained_model(once: Once) -> Path:
     """Model file of a small network trained on mnist-5k, accurate enough for clear digits."""
 
     def make(folder: Path) -> None:
-        from stages.training.build import build_network
+        from stages.training.build_network import build_network
         from stages.training.model_file import save_network
 
         arrays = embedded_mnist_5k()

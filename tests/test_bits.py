@@ -45,7 +45,7 @@ import hashlib, pathlib, sys
 import numpy as np
 from stages.data.scaling import Scaling
 from stages.training.augmentation import Augmenter
-from stages.training.build import build_network
+from stages.training.build_network import build_network
 from stages.training.compiled_epoch import CompiledEpoch, permutations
 from stages.training.hyperparameters import Augmentation
 from stages.training.model_file import save_network

@@ -94,7 +94,7 @@ def test_asking_for_help_runs_nothing(tmp_path: Path) -> None:
         environment={"PYTHONPATH": str(ROOT)},
     )
     assert output.startswith("usage: python -m experiments.verify")
-    for command in ("quickstart", "reader", "check_params", "repository/killed_commands"):
+    for command in ("quickstart", "reader", "check_params", "repository/recovery_steps"):
         # With a description, `run` parses the arguments.
         call = re.compile(r"command_line\.run\(\w+, __doc__\)\n\Z")
         assert call.search((ROOT / f"experiments/{command}.py").read_text())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.common.errors import UserError
-from stages.training.build import build_network
+from stages.training.build_network import build_network
 from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
 from stages.training.deterministic_layers import deterministic_layers
 from stages.training.network_checks import compilation_errors

@@ -69,7 +69,7 @@ def picture(file_format: str) -> tuple[list[bytes], Read]:
 
 def models() -> tuple[list[bytes], Read]:
     from stages.data.scaling import Scaling
-    from stages.training.build import build_network
+    from stages.training.build_network import build_network
     from stages.training.model_file import load_network, save_network
 
     path = Path("model.h5")

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.training.deterministic_matmul import blocks, dense, padded_sizes, product
+from stages.training.deterministic_layers import dense
+from stages.training.deterministic_matmul import blocks, padded_sizes, product
 from stages.training.tensorflow_setup import tf
 
 Array = npt.NDArray[np.float32]

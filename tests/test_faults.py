@@ -180,7 +180,7 @@ FAULTS = {
     ],
     "tests/test_repository.py::test_traces_of_kills_are_named_with_a_command_that_removes_them": [
         (
-            "experiments/repository/killed_commands.py",
+            "experiments/repository/recovery_steps.py",
             "    except ValueError:\n        return True\n    return False",
             "    except ValueError:\n        return False\n    return False",
         ),

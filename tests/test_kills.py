@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 import pytest
 
-from experiments.repository.killed_commands import recovery_steps
+from experiments.repository.recovery_steps import recovery_steps
 from experiments.study.__main__ import OTHER_REPORTS
 from stages.common.errors import UserError
 from stages.training.checkpoint import Checkpoint, State

@@ -12,8 +12,8 @@ import pytest
 
 from stages.common.errors import UserError
 from stages.data.scaling import Scaling
-from stages.training import build as build_module
-from stages.training.build import build_network
+from stages.training import build_network as build_module
+from stages.training.build_network import build_network
 from stages.training.model_file import CHECKSUM, checksum, load_network, save_network
 from stages.training.prediction import BATCH_SIZE, predictor
 from stages.training.tensorflow_setup import keras

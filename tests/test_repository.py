@@ -25,8 +25,8 @@ from experiments.repository.dvc_experiments import (
     list_experiments,
     run_experiment,
 )
-from experiments.repository.killed_commands import recovery_steps
 from experiments.repository.lockfile import locked_stages, matches_lock
+from experiments.repository.recovery_steps import recovery_steps
 from experiments.repository.subprocesses import CommandError, dvc, environment, git
 from experiments.repository.temporary_directory import (
     kill_processes_in,

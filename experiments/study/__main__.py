@@ -13,9 +13,10 @@ import pandas as pd
 from experiments.check_params import read_params
 from experiments.repository.clones import temporary_clone
 from experiments.repository.dvc_experiments import Changes
-from experiments.repository.killed_commands import print_recovery_steps
+from experiments.repository.recovery_steps import print_recovery_steps
 from experiments.study import cluster
 from experiments.study.grid import STUDY, Study, Trial, layers_name, read_study, trials_of
+from experiments.study.local import run_locally
 from experiments.study.report import ErrorsOnTest, Images, markdown, plot
 from experiments.study.results import (
     PREDICTIONS,
@@ -26,7 +27,6 @@ from experiments.study.results import (
 )
 from experiments.study.runner import ATTEMPTS, Results, Run, get_or_run
 from experiments.study.statistics import summarize
-from experiments.study.thread_pool import run_locally
 from experiments.study.trial import (
     Inputs,
     commit_snapshot,

@@ -39,6 +39,8 @@ class State(NamedTuple):
 class Checkpoint:
     """A file with the state of one training, and with digests of what the training depends on.
 
+    callbacks.SaveCheckpoint saves it after each epoch.
+
     Args:
         path: path of the file.
         dependencies: digests of data and code, and the parameters, by name. A state that was saved

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from stages.training.deterministic_matmul import dense
+from stages.training.deterministic_matmul import product
 from stages.training.tensorflow_setup import keras, tf
 
 
@@ -46,3 +46,41 @@ def call_dense(layer: Any, inputs: Any, training: bool | None = None) -> Any:  #
     y = dense(x, kernel, bias)
     y = keras.ops.reshape(y, (*inputs.shape[:-1], kernel.shape[1]))
     return y if layer.activation is None else layer.activation(y)
+
+
+def dense(x: Any, kernel: Any, bias: Any = None) -> Any:
+    """A dense layer without activation, x · kernel + bias, with an explicit gradient.
+
+    The bias's gradient is a sum over the batch, which XLA would fuse with the operation before it
+    and add in another order on ARM. Here it is the last row of the product that gives the kernel's
+    gradient, computed with a column of ones beside x.
+
+    Args:
+        x: float32 of shape (b, m).
+        kernel: float32 of shape (m, n).
+        bias: float32 of shape (n,), or None.
+
+    Returns:
+        float32 of shape (b, n).
+    """
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def biased(x: Any, kernel: Any, bias: Any) -> Any:
+        def gradients(upstream: Any) -> tuple[Any, Any, Any]:  # (b, n)
+            ones = tf.ones_like(x[:, :1])
+            # An explicit transpose: TensorFlow's own gradient passes transpose_a, and XLA computes
+            # such products with Eigen, whose order depends on the processor's cache sizes.
+            stacked = product(tf.transpose(tf.concat([x, ones], 1)), upstream)  # (m + 1, n)
+            return product(upstream, kernel, transpose_b=True), stacked[:-1], stacked[-1]
+
+        return product(x, kernel) + bias, gradients
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def unbiased(x: Any, kernel: Any) -> Any:
+        def gradients(upstream: Any) -> tuple[Any, Any]:
+            of_kernel = product(tf.transpose(x), upstream)
+            return product(upstream, kernel, transpose_b=True), of_kernel
+
+        return product(x, kernel), gradients
+
+    return unbiased(x, kernel) if bias is None else biased(x, kernel, bias)

@@ -22,7 +22,7 @@ os.environ |= {
     "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"
     # YNNPACK, which computes XLA's matrix products, ignores the limit, but follows this option.
     " --xla_cpu_enable_platform_dependent_math=false"
-    # XLA would pass a matmul with a folded transpose to Eigen: see deterministic_matmul.dense.
+    # XLA would pass a matmul with a folded transpose to Eigen: see deterministic_layers.dense.
     " --xla_disable_hlo_passes=transpose-folding",
     "KERAS_BACKEND": "tensorflow",
     "KERAS_HOME": os.devnull,  # ignore the user's keras.json, and write none
