@@ -13,7 +13,7 @@ from PIL import Image
 from app import MODEL
 from app.array_types import UInt8
 from app.grayscale import read_grayscale
-from app.messages import Prediction, caption, picture_prediction, text_line
+from app.prediction_format import Prediction, caption, picture_prediction, text_line
 from app.segmentation import Digit, find_digits
 from stages.common import command_line
 from stages.common.errors import UserError, printable

@@ -23,7 +23,7 @@ from waitress.server import TcpWSGIServer
 
 from app import MODEL
 from app.grayscale import read_grayscale
-from app.messages import Prediction, picture_prediction
+from app.prediction_format import Prediction, picture_prediction
 from app.segmentation import find_digits
 from stages.common import command_line
 from stages.common.errors import UserError, printable

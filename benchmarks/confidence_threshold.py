@@ -2,9 +2,9 @@
 
     python -m benchmarks.confidence_threshold
 
-This is CONFIDENCE_THRESHOLD of app/messages.py. The tutorial's network is trained for ten epochs
-without 10,000 of MNIST's training images, the same fraction of each digit, and recognizes rows of
-these. Test images are not used.
+This is CONFIDENCE_THRESHOLD of app/prediction_format.py. The tutorial's network is trained for ten
+epochs without 10,000 of MNIST's training images, the same fraction of each digit, and recognizes
+rows of these. Test images are not used.
 """
 
 from pathlib import Path

@@ -17,7 +17,7 @@ from PIL import Image
 
 from app.array_types import UInt8
 from app.grayscale import read_grayscale
-from app.messages import CONFIDENCE_THRESHOLD
+from app.prediction_format import CONFIDENCE_THRESHOLD
 from benchmarks.common import print_table
 from benchmarks.labelled_pictures import LabelledPicture, Recognized, peoples_digits, recognize
 from benchmarks.stage_runs import MODEL

@@ -19,12 +19,12 @@ MAY_IMPORT = {
     "stages": STAGE_PACKAGES,
     "experiments.repository": ["stages.common"],
     "experiments.check_params": STAGES,
-    "experiments.study.statistics": [],
+    "experiments.study.significance": [],
     "experiments.study": [
-        *("experiments.repository", "experiments.check_params", "experiments.study.statistics"),
+        *("experiments.repository", "experiments.check_params", "experiments.study.significance"),
         *STAGES,
     ],
-    "experiments.compare": ["experiments.repository", "experiments.study.statistics", *STAGES],
+    "experiments.compare": ["experiments.repository", "experiments.study.significance", *STAGES],
     "experiments": ["experiments.repository", "experiments.check_params", *STAGES],
     "app": STAGES,
     "benchmarks": [

@@ -114,7 +114,7 @@ FAULTS = {
     "tests/test_study.py": [
         ("experiments/study/runner.py", "ATTEMPTS = 3", "ATTEMPTS = 1"),
         (
-            "experiments/study/statistics.py",
+            "experiments/study/significance.py",
             "np.maximum.accumulate(p[order] * factors)",
             "p[order] * factors",
         ),
@@ -231,7 +231,11 @@ FAULTS = {
         ),
     ],
     "tests/test_predict.py::test_an_uncertain_digit_is_shown_with_two_candidates": [
-        ("app/messages.py", "rounded[best] >= CONFIDENCE_THRESHOLD", "rounded[best] >= 0.5"),
+        (
+            "app/prediction_format.py",
+            "rounded[best] >= CONFIDENCE_THRESHOLD",
+            "rounded[best] >= 0.5",
+        ),
     ],
     "tests/test_commands.py": [
         (

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from app.array_types import Float32
-from app.messages import CONFIDENCE_THRESHOLD, picture_prediction, text_line
 from app.predict import main
+from app.prediction_format import CONFIDENCE_THRESHOLD, picture_prediction, text_line
 from app.segmentation import Digit
 from stages.common.errors import UserError
 from tests.drawings import ARRAYS, draw_row

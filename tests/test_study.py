@@ -20,7 +20,7 @@ from experiments.study.__main__ import OTHER_REPORTS, main
 from experiments.study.grid import STUDY, Trial, read_study
 from experiments.study.report import ErrorsOnTest, Images, markdown, plot
 from experiments.study.runner import Results, get_or_run
-from experiments.study.statistics import holm, paired_t_test, summarize
+from experiments.study.significance import holm, paired_t_test, summarize
 from experiments.study.trial import read_inputs, trial_name
 from stages.common.errors import UserError
 from stages.evaluation.plots import save

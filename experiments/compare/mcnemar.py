@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from experiments.study.statistics import SIGNIFICANCE_LEVEL
+from experiments.study.significance import SIGNIFICANCE_LEVEL
 
 
 class Mistakes(NamedTuple):

@@ -15,18 +15,18 @@ from experiments.repository.clones import temporary_clone
 from experiments.repository.dvc_experiments import Changes
 from experiments.repository.recovery_steps import print_recovery_steps
 from experiments.study import cluster
-from experiments.study.grid import STUDY, Study, Trial, layers_name, read_study, trials_of
-from experiments.study.local import run_locally
-from experiments.study.report import ErrorsOnTest, Images, markdown, plot
-from experiments.study.results import (
+from experiments.study.error_tables import (
     PREDICTIONS,
     SCORES,
     errors_after_epochs,
     errors_by_seed,
     read_output,
 )
+from experiments.study.grid import STUDY, Study, Trial, layers_name, read_study, trials_of
+from experiments.study.local import run_locally
+from experiments.study.report import ErrorsOnTest, Images, markdown, plot
 from experiments.study.runner import ATTEMPTS, Results, Run, get_or_run
-from experiments.study.statistics import summarize
+from experiments.study.significance import summarize
 from experiments.study.trial import (
     Inputs,
     commit_snapshot,

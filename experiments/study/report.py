@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from experiments.study.statistics import SIGNIFICANCE_LEVEL
+from experiments.study.significance import SIGNIFICANCE_LEVEL
 from stages.evaluation.scores import wilson_interval
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def markdown(
     """The report of a study.
 
     Args:
-        summary: of `statistics.summarize`, its rows in the order of the axes.
+        summary: of `significance.summarize`, its rows in the order of the axes.
         images: that the errors are measured on.
         test: test errors of the best cell, if it was selected on other images and has been tested.
         missing: names of trials that failed.
@@ -166,7 +166,7 @@ def plot(summary: pd.DataFrame, images: Images) -> "Figure":
     """Draws the error against the width, a line for each number of epochs.
 
     Args:
-        summary: of `statistics.summarize`, its rows in the order of the axes.
+        summary: of `significance.summarize`, its rows in the order of the axes.
         images: that the errors are measured on.
     """
     # Imported late: matplotlib takes a second. The second import sets its defaults.

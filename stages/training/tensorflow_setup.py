@@ -3,6 +3,9 @@
 Other modules import `keras` and `tf` from here, since these settings must be made before the first
 import. With a fixed seed, the last bits of a training still depend on whether it has one thread or
 more, and by default on the processor's instruction set and cache sizes.
+
+The seed itself is used in build_network.py (weights), compiled_epoch.py (order of the images) and
+augmentation.py.
 """
 
 import gc
