@@ -14,7 +14,12 @@ import yaml
 
 from experiments.compare.__main__ import main
 from experiments.compare.mcnemar import Mistakes, count_mistakes
-from experiments.compare.report import draw_curves, one_sided_mistakes, parameter_changes
+from experiments.compare.report import (
+    draw_curves,
+    lockfile_state,
+    one_sided_mistakes,
+    parameter_changes,
+)
 from experiments.compare.revisions import (
     HISTORY,
     PREDICTIONS,
@@ -22,6 +27,7 @@ from experiments.compare.revisions import (
     SCORES,
     Revision,
     Scores,
+    read_revision,
     read_test_images,
 )
 from experiments.repository.lockfile import LOCKFILE, locked_outputs, locked_stages
@@ -174,6 +180,17 @@ def test_a_branch_is_compared_with_a_tag_and_the_workspace_with_head(
     compare()
     page = project.read("reports/compare.md")
     assert "`dvc.lock` of B is out of date: params.yaml changed. Run: `dvc repro`." in page
+
+
+def test_a_changed_command_makes_the_results_out_of_date(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    pipeline = project.read("dvc.yaml")
+    command = "cmd: python -m stages.card"
+    (project.folder / "dvc.yaml").write_text(pipeline.replace(command, f"{command} --help"))
+    state = lockfile_state(read_revision("workspace"))
+    assert state == "is out of date: the command of card changed. Run: `dvc repro`"
 
 
 def test_the_workflow_adds_the_page_without_pictures_to_a_pull_request(
