@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.common import ROOT, print_table
 from experiments.repository.clones import temporary_clone
 from experiments.repository.dvc_experiments import Changes, as_override, import_experiment
 from experiments.repository.subprocesses import dvc, git
@@ -35,7 +36,6 @@ from stages.common import command_line
 from stages.data.mirrors import make_mirrors_absolute
 from stages.training.threads import processors
 
-ROOT = Path(__file__).parents[1]
 TRIALS = 8
 PORT = 6399
 
@@ -91,11 +91,13 @@ def main() -> None:
                 dvc("exp", "run", *(f"--set-param={setting}" for setting in settings))
             one_by_one = time.perf_counter() - started
 
-    print(f"{TRIALS} trials of {options.epochs} epochs\n\n| | s | of one after the other |")
-    print("| --- | ---: | ---: |")
-    for name, result in results.items():
-        print(f"| {name} | {result.seconds:.0f} | {result.seconds / one_by_one:.2f} |")
-    print(f"| dvc exp run, one after the other | {one_by_one:.0f} | 1.00 |")
+    print(f"{TRIALS} trials of {options.epochs} epochs\n")
+    times = {name: result.seconds for name, result in results.items()}
+    times["dvc exp run, one after the other"] = one_by_one
+    print_table(
+        ("", "s", "of one after the other"),
+        [(name, f"{each:.0f}", f"{each / one_by_one:.2f}") for name, each in times.items()],
+    )
     megabytes = max(result.bundle_bytes for result in results.values()) / 1e6
     print(f"\nA node returns {megabytes:.2f} MB per trial")
     first = options.jobs[0]

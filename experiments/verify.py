@@ -5,14 +5,19 @@ are not, as on a processor that docs/reproducibility.md does not list, the chang
 is printed.
 """
 
-import hashlib
 import json
 import os
 import sys
 from pathlib import Path
 
 from experiments.repository.clones import temporary_clone
-from experiments.repository.lockfile import LOCKFILE, locked_outputs, locked_stages
+from experiments.repository.lockfile import (
+    LOCKFILE,
+    SCORES,
+    changed_outputs,
+    locked_outputs,
+    locked_stages,
+)
 from experiments.repository.subprocesses import CommandError, run_live
 from stages.common import command_line
 from stages.common.errors import UserError, printable
@@ -20,7 +25,6 @@ from stages.common.params import INVALID_CONTENT
 from stages.data.mirrors import make_mirrors_absolute
 from stages.training.threads import threads
 
-METRICS = "metrics/evaluate.json"
 REPAIR = "Run: make repro, then commit dvc.lock, metrics, plots and docs/model-card.md"
 
 
@@ -61,14 +65,14 @@ def read_results(clone: Path) -> tuple[dict[str, str], dict[str, float]]:
     """
     try:
         outputs = locked_outputs(locked_stages((clone / LOCKFILE).read_text(encoding="utf-8")))
-        scores = json.loads((clone / METRICS).read_text())
+        scores = json.loads((clone / SCORES).read_text())
         keys = ("baseline_error", "baseline_error_low", "baseline_error_high")
         error = {key: float(scores[key]) for key in keys}
     except FileNotFoundError as problem:
         missing = Path(problem.filename).relative_to(clone)
         raise UserError(f"verify: HEAD has no {missing}. {REPAIR}") from None
     except INVALID_CONTENT:
-        raise UserError(f"verify: {LOCKFILE} or {METRICS} is damaged in HEAD. {REPAIR}") from None
+        raise UserError(f"verify: {LOCKFILE} or {SCORES} is damaged in HEAD. {REPAIR}") from None
     if not outputs:
         raise UserError(f"verify: {LOCKFILE} has no outputs in HEAD. {REPAIR}")
     return outputs, error
@@ -84,10 +88,9 @@ def check_committed_files(clone: Path, outputs: dict[str, str]) -> None:
     Raises:
         UserError: they are not those of dvc.lock.
     """
-    files = {path: clone / path for path in outputs if (clone / path).is_file()}
-    for path, file in files.items():
-        if hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() != outputs[path]:
-            raise UserError(f"verify: {path} does not match {LOCKFILE} in HEAD. {REPAIR}")
+    in_git = {path: md5 for path, md5 in outputs.items() if (clone / path).is_file()}
+    for path in changed_outputs(in_git, lambda path: (clone / path).read_bytes()):
+        raise UserError(f"verify: {path} does not match {LOCKFILE} in HEAD. {REPAIR}")
 
 
 def difference(old: str, new: str | None) -> str:

@@ -22,15 +22,19 @@ from experiments.compare.report import (
 )
 from experiments.compare.revisions import (
     HISTORY,
-    PREDICTIONS,
     RAW,
-    SCORES,
     Revision,
     Scores,
     read_revision,
     read_test_images,
 )
-from experiments.repository.lockfile import LOCKFILE, locked_outputs, locked_stages
+from experiments.repository.lockfile import (
+    LOCKFILE,
+    PREDICTIONS,
+    SCORES,
+    locked_outputs,
+    locked_stages,
+)
 from stages.common.errors import UserError
 from tests.project import Project
 

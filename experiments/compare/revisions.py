@@ -20,6 +20,8 @@ from experiments.repository.dvc_experiments import list_experiments
 from experiments.repository.lock import TEMPORARY
 from experiments.repository.lockfile import (
     LOCKFILE,
+    PREDICTIONS,
+    SCORES,
     locked_outputs,
     locked_parameters,
     locked_stages,
@@ -34,8 +36,6 @@ from stages.training.history import METRICS, read_curves
 WORKSPACE = "workspace"
 RAW = "data/raw"
 TEST_IMAGES = f"{RAW}/x_test.npy"
-PREDICTIONS = "plots/predictions.csv"
-SCORES = "metrics/evaluate.json"
 HISTORY = "metrics/train/plots/custom/{}.json"  # of a metric
 
 

@@ -1,7 +1,7 @@
 """Parameters and outputs that DVC has recorded in dvc.lock."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,9 @@ from stages.common.errors import UserError
 from stages.common.params import PARAMS, flatten, parse_yaml, read_yaml
 
 LOCKFILE = "dvc.lock"
+# Outputs that git keeps.
+PREDICTIONS = "plots/predictions.csv"
+SCORES = "metrics/evaluate.json"
 # What a stage of dvc.lock has: cmd, deps, params and outs.
 LockedStages = Mapping[str, Any]
 
@@ -49,11 +52,24 @@ def matches_lock(stages: LockedStages, read: Callable[[str], str]) -> bool:
         stages: of a dvc.lock.
         read: gives the text of another file of the same revision.
     """
-    return all(
-        hashlib.md5(read(path).encode(), usedforsecurity=False).hexdigest() == md5
+    outputs = {
+        path: md5
         for path, md5 in locked_outputs(stages).items()
         if path.endswith((".json", ".csv"))
-    )
+    }
+    return not any(changed_outputs(outputs, lambda path: read(path).encode()))
+
+
+def changed_outputs(outputs: Mapping[str, str], read: Callable[[str], bytes]) -> Iterator[str]:
+    """Yields the paths of those outputs whose content does not have its MD5.
+
+    Args:
+        outputs: the MD5 of each output by path.
+        read: gives the content of an output.
+    """
+    for path, md5 in outputs.items():
+        if hashlib.md5(read(path), usedforsecurity=False).hexdigest() != md5:
+            yield path
 
 
 def is_damaged_lockfile() -> bool:

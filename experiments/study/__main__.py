@@ -13,11 +13,10 @@ import pandas as pd
 from experiments.check_params import read_params
 from experiments.repository.clones import temporary_clone
 from experiments.repository.dvc_experiments import Changes
+from experiments.repository.lockfile import PREDICTIONS, SCORES
 from experiments.repository.recovery_steps import print_recovery_steps
 from experiments.study import cluster
 from experiments.study.error_tables import (
-    PREDICTIONS,
-    SCORES,
     errors_after_epochs,
     errors_by_seed,
     read_output,
@@ -52,13 +51,14 @@ def main() -> None:
     print_recovery_steps()
     make_mirrors_absolute()
     on_test = options.on == "test"
-    check_data(0 if on_test else study.validation, params)
+    validation = 0 if on_test else study.validation
+    check_data(validation, params)
     # A study with options does not replace the report of study.yaml.
     reports = REPORTS if study == read_study(STUDY, {}) and not on_test else OTHER_REPORTS
     with temporary_clone("study") as snapshot:
         commit_snapshot(snapshot)
         inputs = read_inputs(snapshot)
-        run = choose_runner(snapshot, 0 if on_test else study.validation, options.jobs)
+        run = choose_runner(snapshot, validation, options.jobs)
         run_study(study, on_test, inputs, run, reports)
 
 

@@ -9,8 +9,6 @@ from experiments.repository.subprocesses import git
 from experiments.study.grid import Study, Trial, layers_name
 from stages.training.history import read_curves
 
-PREDICTIONS = "plots/predictions.csv"
-SCORES = "metrics/evaluate.json"
 ACCURACY = "metrics/train/plots/custom/accuracy.json"
 
 
