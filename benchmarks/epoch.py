@@ -19,7 +19,14 @@ Seconds = list[list[float]]  # of each training and epoch
 
 
 def main() -> None:
-    times = train_alternately({"plain Keras fit": "keras", "compiled epoch": "compiled"})
+    times = train_alternately(
+        {
+            "plain Keras fit": "keras",
+            "compiled epoch": "compiled",
+            "plain Keras fit, three more metrics": "keras-metrics",
+            "compiled epoch, three more metrics": "compiled-metrics",
+        }
+    )
     # In a separate process, as the trainings.
     products = float(run_python("-m", "benchmarks.matmul"))
     keras = median_epoch(times["plain Keras fit"])

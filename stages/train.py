@@ -8,17 +8,24 @@ import numpy as np
 from stages.common import command_line
 from stages.common.params import check_range, read_section
 from stages.common.progress import Progress
-from stages.data.arrays import SUMS, load_array, load_split
+from stages.data.arrays import CLASSES, load_array, load_split
 from stages.data.scaling import Scaling
 from stages.training import network as definition
 from stages.training.augmentation import Augmenter
 from stages.training.build_network import build_network
-from stages.training.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence, WriteHistory
-from stages.training.checkpoint import Checkpoint, digest
-from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
+from stages.training.callbacks import (
+    SaveCheckpoint,
+    ShowProgress,
+    StopAtDivergence,
+    WriteHistory,
+    check_callbacks,
+)
+from stages.training.checkpoint import Checkpoint, dependencies
+from stages.training.compiled_epoch import compile_epochs, one_batch, permutations
 from stages.training.history import write_history
 from stages.training.hyperparameters import Augmentation, Model, Train
-from stages.training.model_file import save_network
+from stages.training.labels import encode_labels
+from stages.training.model_file import check_savable, save_network
 from stages.training.network_checks import compilation_errors
 from stages.training.threads import set_threads
 
@@ -32,63 +39,66 @@ def main() -> None:
     model, train = read_section(Model), read_section(Train)
     augmentation = read_section(Augmentation)
     set_threads()
-    epochs, seed = train.epochs, train.seed
     x, y = load_split(NORMALIZED, "train", "float32")  # (n, 28, 28), (n,)
     check_range("train.batch_size", train.batch_size, 1, len(y))
     x_val, y_val = load_split(NORMALIZED, "validation", "float32")
     if not len(y_val):
         # As in the tutorial. Nothing is selected by these values.
         x_val, y_val = load_split(NORMALIZED, "test", "float32")
+    validation = one_batch(x_val, encode_labels(y_val, CLASSES, definition.LOSS))
     scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
+    callbacks = definition.callbacks()
+    check_callbacks(callbacks)
 
-    network = build_network(model.hidden_units, seed)
-    black = float(scaling(np.zeros(1))[0])
-    augmenter = Augmenter(augmentation, seed, black) if augmentation.is_active() else None
-    trainer = CompiledEpoch(network, x, y, train.batch_size, augmenter)
-    steps = epochs * math.ceil(len(y) / train.batch_size)
+    network = build_network(model.hidden_units, train.seed)
+    steps = train.epochs * math.ceil(len(y) / train.batch_size)
     optimizer = definition.optimizer(train.learning_rate, train.schedule, steps)
-    trainer.compile(optimizer, definition.LOSS)
-    checkpoint = Checkpoint(
-        CHECKPOINT,
-        {
-            "data": digest([NORMALIZED / SUMS]),
-            "parameters": f"{model!r} {train!r} {augmentation!r}",
-            "code": digest([Path("requirements.txt"), *sorted(Path("stages").rglob("*.py"))]),
-        },
-    )
-    saving = SaveCheckpoint(checkpoint)
-    saving.resume(trainer, epochs)
-    done = len(saving.history)
-    if done:
-        print(f"Resuming after epoch {done} ({CHECKPOINT})")
+    metrics = definition.metrics()
+    network.compile(optimizer, definition.LOSS, metrics=metrics)
+    check_savable(network)
+    black = float(scaling(np.zeros(1))[0])
+    augmenter = Augmenter(augmentation, train.seed, black) if augmentation.is_active() else None
+    labels = encode_labels(y, CLASSES, definition.LOSS)
+    weights = definition.sample_weight(y)
+    compile_epochs(network, x, labels, train.batch_size, weights, augmenter)
 
+    parameters = f"{model!r} {train!r} {augmentation!r}"
+    checkpoint = Checkpoint(CHECKPOINT, dependencies(NORMALIZED, parameters))
+    saving = SaveCheckpoint(checkpoint, callbacks)
+    done = saving.resume(network, train.epochs)
     with (
-        write_history(METRICS) as log,
-        Progress("training", epochs, " epochs", done) as progress,
+        write_history(METRICS) as history,
+        Progress("training", train.epochs, " epochs", done) as progress,
         compilation_errors(network),
     ):
         for logs in saving.history:
-            log(logs)
-        trainer.fit(
-            permutations(len(y), seed, done + 1, epochs),
+            history.add_epoch(logs)
+        network.fit(
+            permutations(len(y), train.seed, done + 1, train.epochs),
             steps_per_epoch=1,
             initial_epoch=done,
-            epochs=epochs,
-            validation_data=one_batch(x_val, y_val),
+            epochs=train.epochs,
+            validation_data=validation,
             callbacks=[
                 StopAtDivergence(train.learning_rate),
+                *callbacks,
                 saving,
-                WriteHistory(log),
-                ShowProgress(progress, epochs),
+                WriteHistory(history.add_epoch),
+                ShowProgress(progress, train.epochs),
             ],
             shuffle=False,  # `permutations` shuffles
             verbose=0,
         )
-    save_network(network, scaling, MODEL)
+        epoch, logs = saving.epoch_of_weights(network, validation)
+        history.set_metrics(epoch, logs)
+    save_network(network, metrics, scaling, MODEL)
     checkpoint.remove()
-    last = saving.history[-1]
-    plural = "s" if epochs > 1 else ""
-    print(f"{epochs} epoch{plural}: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}")
+    last = len(saving.history)
+    best = "" if epoch == last else f", of which the network is that of epoch {epoch}"
+    print(
+        f"{last} epoch{'s' if last > 1 else ''}{best}: "
+        f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.4f}"
+    )
 
 
 if __name__ == "__main__":

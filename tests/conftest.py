@@ -127,7 +127,7 @@ def trained_model(once: Once) -> Path:
         x, y = scaling(arrays["x_train"]), np.array(arrays["y_train"])
         network.fit(x, y, epochs=8, batch_size=32, shuffle=False, verbose=0)
         folder.mkdir()
-        save_network(network, scaling, folder / Path(MODEL).name)
+        save_network(network, ["accuracy"], scaling, folder / Path(MODEL).name)
 
     return once("trained-model", make) / Path(MODEL).name
 

@@ -46,7 +46,7 @@ import numpy as np
 from stages.data.scaling import Scaling
 from stages.training.augmentation import Augmenter
 from stages.training.build_network import build_network
-from stages.training.compiled_epoch import CompiledEpoch, permutations
+from stages.training.compiled_epoch import compile_epochs, permutations
 from stages.training.hyperparameters import Augmentation
 from stages.training.model_file import save_network
 from stages.training.network import LOSS, optimizer
@@ -81,11 +81,11 @@ for batch_size, network, schedule, augmenter in (
     (32, build_network([512, 256, 128], seed=1), "constant", None),
     (1_024, others, "cosine", Augmenter(augmentation, 1, 0.0)),
 ):
-    model = CompiledEpoch(network, x, y, batch_size, augmenter)
-    model.compile(optimizer(0.001, schedule, 40), LOSS)
+    network.compile(optimizer(0.001, schedule, 40), LOSS, metrics=["accuracy"])
+    compile_epochs(network, x, y, batch_size, augmenter=augmenter)
     orders = permutations(len(x), 1, 1, 2)
-    model.fit(orders, steps_per_epoch=1, epochs=2, shuffle=False, verbose=0)
-    save_network(network, Scaling(0.0, 255.0), path)
+    network.fit(orders, steps_per_epoch=1, epochs=2, shuffle=False, verbose=0)
+    save_network(network, ["accuracy"], Scaling(0.0, 255.0), path)
     print(hashlib.sha256(path.read_bytes()).hexdigest())
 path.unlink()
 """

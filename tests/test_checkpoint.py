@@ -14,6 +14,9 @@ DEPENDENCIES = {"data": "a", "parameters": "b", "code": "c"}
 STATE = State(
     [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7), np.zeros(0)],
     [{"loss": 0.1, "val_loss": 1 / 3}, {"loss": 1e-9, "val_loss": 0.2}],
+    ["a" * 64, "b" * 64],
+    [{"wait": 3, "best": math.inf, "best_weights": [np.ones(3), np.float32(0.1)]}, {}],
+    True,
 )
 EPOCHS = 3
 
@@ -28,6 +31,8 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 def assert_is_state(state: State | None) -> None:
     assert state is not None
     assert state.history == STATE.history
+    assert (state.weights, state.is_stopped) == (STATE.weights, STATE.is_stopped)
+    np.testing.assert_equal(state.callbacks, STATE.callbacks)
     assert len(state.variables) == len(STATE.variables)
     for loaded, saved in zip(state.variables, STATE.variables, strict=True):
         np.testing.assert_array_equal(loaded, saved, strict=True)
@@ -37,8 +42,8 @@ def test_the_last_saved_state_is_loaded(
     checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert_is_state(checkpoint.load(STATE.variables, EPOCHS))
-    # In alphabetical order, variable_10 would come before variable_2.
-    later = State([np.array(n) for n in range(25)], STATE.history[:1])
+    # In alphabetical order, array_10 would come before array_2.
+    later = State([np.array(n) for n in range(25)], STATE.history[:1], [], [], False)
     checkpoint.save(later)
     assert checkpoint.load(later.variables, EPOCHS) == later
     assert [path.name for path in checkpoint.path.parent.iterdir()] == ["checkpoint.npz"]

@@ -1,31 +1,46 @@
 """The compiled epoch trains as Keras does batch by batch, and refuses layers that it cannot."""
 
 import re
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from stages.common.errors import UserError
 from stages.training.build_network import build_network
-from stages.training.compiled_epoch import CompiledEpoch, one_batch, permutations
+from stages.training.compiled_epoch import compile_epochs, one_batch, permutations
 from stages.training.deterministic_layers import deterministic_layers
-from stages.training.network_checks import compilation_errors
+from stages.training.labels import encode_labels
+from stages.training.network_checks import check_trainable, compilation_errors
 from stages.training.tensorflow_setup import keras, tf
 
-IMAGES = 22
+IMAGES, CLASSES, EPOCHS = 24, 10, 2
 RANDOM = np.random.default_rng(0)
 X = RANDOM.random((IMAGES, 28, 28), dtype=np.float32)
-Y = RANDOM.integers(0, 10, IMAGES).astype(np.uint8)
+Y = RANDOM.integers(0, CLASSES, IMAGES).astype(np.uint8)
 
 
-def fit(model: CompiledEpoch, epochs: int, **options: Any) -> dict[str, list[float]]:
+def fit(network: Any, epochs: int, **options: Any) -> dict[str, list[float]]:
     """Trains and returns Keras's history: metric to its value after each epoch."""
     orders = permutations(IMAGES, 3, 1, epochs)
-    history: dict[str, list[float]] = model.fit(
+    history: dict[str, list[float]] = network.fit(
         orders, steps_per_epoch=1, epochs=epochs, shuffle=False, verbose=0, **options
     ).history
     return history
+
+
+def batches(batch_size: int, *arrays: Any) -> Any:
+    """The batches of `permutations`, one after the other, for plain Keras."""
+
+    def generate() -> Iterator[tuple[Any, ...]]:
+        for epoch in range(1, EPOCHS + 1):
+            order = np.random.default_rng([3, epoch]).permutation(IMAGES)
+            for start in range(0, IMAGES, batch_size):
+                yield tuple(array[order[start : start + batch_size]] for array in arrays)
+
+    signature = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
+    return tf.data.Dataset.from_generator(generate, output_signature=signature)
 
 
 @keras.saving.register_keras_serializable()
@@ -94,56 +109,157 @@ def half_cross_entropy(labels: Any, probabilities: Any) -> Any:
 
 
 CROSS_ENTROPY = "sparse_categorical_crossentropy"
-SCHEDULE = keras.optimizers.schedules.CosineDecay(0.05, 5)
+ACCURACY = ("accuracy",)
 
 
-@pytest.mark.parametrize(
-    ("build", "optimize", "loss", "batch_size"),
-    [
-        (multilayer, lambda: keras.optimizers.Adam(0.01), CROSS_ENTROPY, 8),  # 6 in the last batch
-        (regularized, lambda: sgd(clipnorm=0.1, weight_decay=0.1), half_cross_entropy, 11),
-        (
-            convolutional,
-            lambda: sgd(SCHEDULE, global_clipnorm=0.5),
-            keras.losses.SparseCategoricalCrossentropy(),
-            11,
-        ),
-        (functional, lambda: keras.optimizers.Lion(0.001, use_ema=True), CROSS_ENTROPY, 11),
-    ],
-    ids=["multilayer", "regularized", "convolutional", "functional"],
-)
-def test_a_compiled_epoch_trains_as_keras_does(
-    build: Any, optimize: Any, loss: Any, batch_size: int
-) -> None:
+@keras.saving.register_keras_serializable()
+class WorstClass(keras.metrics.Metric):  # type: ignore[misc]
+    """A custom metric with a state: the lowest probability that an actual class ever got."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.lowest = self.add_variable((), "ones")
+
+    def update_state(self, y: Any, probabilities: Any, sample_weight: Any = None) -> None:  # noqa: ARG002
+        actual = keras.ops.take_along_axis(probabilities, keras.ops.cast(y, "int32")[:, None], 1)
+        self.lowest.assign(keras.ops.minimum(self.lowest, keras.ops.min(actual)))
+
+    def result(self) -> Any:
+        return self.lowest
+
+    def reset_state(self) -> None:
+        self.lowest.assign(1.0)
+
+
+def mean_confidence(_: Any, probabilities: Any) -> Any:
+    return keras.ops.max(probabilities, axis=-1)
+
+
+def cosine_decay() -> Any:
+    return keras.optimizers.schedules.CosineDecay(0.05, 5)
+
+
+def reduce_rate() -> Any:
+    return keras.callbacks.ReduceLROnPlateau(min_delta=10, patience=1, factor=0.1)
+
+
+class Change(NamedTuple):
+    """What a user changes in stages/training/network.py; the defaults are a small network's."""
+
+    build: Callable[[], Any] = multilayer
+    optimizer: Callable[[], Any] = sgd
+    loss: Any = CROSS_ENTROPY
+    metrics: Callable[[], list[Any]] = lambda: [*ACCURACY]
+    callbacks: Callable[[], list[Any]] = list
+    class_weight: dict[int, float] | None = None
+    sample_weight: Any = None
+    batch_size: int = 12
+    policy: str = "float32"
+
+
+def with_metrics(*more: Callable[[], Any], **options: Any) -> Change:
+    return Change(metrics=lambda: [*ACCURACY, *(metric() for metric in more)], **options)
+
+
+losses, optimizers, callbacks = keras.losses, keras.optimizers, keras.callbacks
+CHANGES = {
+    "nothing": Change(),
+    "regularizers and constraints": Change(build=regularized),
+    "batch statistics": Change(build=convolutional),
+    "functional, custom layer": Change(build=functional),
+    "one batch": Change(batch_size=IMAGES),
+    "a smaller last batch": Change(batch_size=10),
+    "Adam": Change(optimizer=lambda: optimizers.Adam(0.01)),
+    "Lion with EMA": Change(optimizer=lambda: optimizers.Lion(0.001, use_ema=True)),
+    "clipping and decay": Change(optimizer=lambda: sgd(clipnorm=0.1, weight_decay=0.1)),
+    "schedule": Change(optimizer=lambda: sgd(cosine_decay(), global_clipnorm=0.5)),
+    "accumulation": Change(optimizer=lambda: sgd(gradient_accumulation_steps=2)),
+    "mixed precision": Change(policy="mixed_float16"),
+    "loss object": Change(loss=losses.SparseCategoricalCrossentropy()),
+    "loss function": Change(loss=half_cross_entropy),
+    "sum": Change(
+        loss=losses.SparseCategoricalCrossentropy(reduction="sum"),
+        optimizer=lambda: sgd(0.01),
+    ),
+    "label smoothing": Change(loss=losses.CategoricalCrossentropy(label_smoothing=0.1)),
+    "mse": Change(loss="mse"),
+    "focal": Change(loss="categorical_focal_crossentropy"),
+    "crossentropy": Change(loss="crossentropy"),
+    "top k": with_metrics(lambda: keras.metrics.SparseTopKCategoricalAccuracy(3, "top_3")),
+    "AUC": with_metrics(
+        lambda: keras.metrics.AUC(multi_label=True, name="auc"), loss="categorical_crossentropy"
+    ),
+    "F score": with_metrics(
+        lambda: keras.metrics.F1Score("macro", name="f1"), loss="categorical_crossentropy"
+    ),
+    "three metrics": with_metrics(
+        lambda: "sparse_categorical_crossentropy",
+        lambda: keras.metrics.SparseTopKCategoricalAccuracy(2, "top_2"),
+        lambda: keras.metrics.SparseCategoricalAccuracy("again"),
+    ),
+    "metric function": with_metrics(lambda: mean_confidence),
+    "custom metric": with_metrics(lambda: WorstClass(name="worst")),
+    "class weights": Change(class_weight=dict.fromkeys(range(CLASSES), 1.0) | {3: 5.0, 4: 0.0}),
+    "sample weights": Change(sample_weight=np.linspace(0, 2, IMAGES)),
+    "sample weights and one-hot": Change(
+        sample_weight=np.linspace(0, 2, IMAGES), loss="categorical_crossentropy"
+    ),
+    "reduced rate": Change(callbacks=lambda: [reduce_rate()]),
+    "rate by epoch": Change(
+        callbacks=lambda: [callbacks.LearningRateScheduler(lambda epoch: 0.1 / (1 + epoch))]
+    ),
+    "early stopping": Change(
+        callbacks=lambda: [
+            callbacks.EarlyStopping("val_accuracy", 10, 1, restore_best_weights=True)
+        ]
+    ),
+    "swapped EMA": Change(
+        optimizer=lambda: optimizers.Adam(0.01, use_ema=True),
+        callbacks=lambda: [callbacks.SwapEMAWeights(swap_on_epoch=True)],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_a_network_is_trained_as_by_keras(change: Change) -> None:
     keras.utils.set_random_seed(1)
-    ours = build()
-    theirs = keras.models.clone_model(ours)
+    keras.config.set_dtype_policy(change.policy)
+    try:
+        ours = change.build()
+        theirs = keras.models.clone_model(ours)
+    finally:
+        keras.config.set_dtype_policy("float32")
     theirs.set_weights(ours.get_weights())
-    model = CompiledEpoch(ours, X, Y, batch_size)
-    model.compile(optimize(), loss)
-    history = fit(model, 2, validation_data=one_batch(X, Y))
+    for network, is_eager in ((ours, False), (theirs, True)):
+        network.compile(
+            change.optimizer(), change.loss, metrics=change.metrics(), run_eagerly=is_eager
+        )
+    labels = encode_labels(Y, CLASSES, change.loss)
+    weights = change.sample_weight
+    if change.class_weight:
+        weights = np.array([change.class_weight[label] for label in Y])
+    compile_epochs(ours, X, labels, change.batch_size, weights)
+    history = fit(ours, EPOCHS, validation_data=one_batch(X, labels), callbacks=change.callbacks())
 
-    theirs.compile(optimize(), loss, metrics=["accuracy"], run_eagerly=True)
-    for epoch in range(2):
-        order = np.random.default_rng([3, epoch + 1]).permutation(IMAGES)
-        loss, correct = 0.0, 0.0
-        for start in range(0, IMAGES, batch_size):
-            batch = order[start : start + batch_size]
-            theirs.reset_metrics()
-            batch_loss, accuracy = theirs.train_on_batch(X[batch], Y[batch])
-            loss += batch_loss * len(batch)
-            correct += accuracy * len(batch)
-        assert history["loss"][epoch] == pytest.approx(loss / IMAGES, rel=1e-4)
-        assert history["accuracy"][epoch] == pytest.approx(correct / IMAGES)
-    theirs.optimizer.finalize_variable_values(theirs.trainable_weights)  # fit calls it at the end
-
-    assert len(ours.weights) == len(theirs.weights)
+    arrays = [X, labels] if change.sample_weight is None else [X, labels, change.sample_weight]
+    expected = theirs.fit(
+        batches(change.batch_size, *arrays),
+        steps_per_epoch=-(-IMAGES // change.batch_size),
+        epochs=EPOCHS,
+        validation_data=(X, labels),
+        validation_batch_size=change.batch_size,
+        class_weight=change.class_weight,
+        callbacks=change.callbacks(),
+        shuffle=False,
+        verbose=0,
+    ).history
+    tolerance = 1e-4 if change.policy == "float32" else 1e-2
+    assert set(history) == set(expected)
+    for name, values in expected.items():
+        assert history[name] == pytest.approx(values, rel=tolerance, abs=1e-6), name
     for our_weights, their_weights in zip(ours.weights, theirs.weights, strict=True):
-        np.testing.assert_allclose(our_weights, their_weights, atol=1e-4)
-    val_loss, accuracy = theirs.evaluate(X, Y, verbose=0)
-    if not model.optimizer.use_ema:  # fit replaces weights by averages after the last validation
-        assert history["val_loss"][-1] == pytest.approx(val_loss, rel=1e-3)
-        assert history["val_accuracy"][-1] == pytest.approx(accuracy)
+        np.testing.assert_allclose(our_weights, their_weights, atol=tolerance)
 
 
 class Statistics(keras.layers.Layer):  # type: ignore[misc]
@@ -178,9 +294,9 @@ def test_random_layers_draw_new_numbers_for_each_batch_in_training_only() -> Non
     both = keras.layers.Add()([dropped, noisy])
     network = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(both))
     ones = np.ones_like(X)
-    model = CompiledEpoch(network, ones, Y, 8)
-    model.compile(sgd(), CROSS_ENTROPY)
-    fit(model, 20, validation_data=one_batch(ones, Y))
+    network.compile(sgd(), CROSS_ENTROPY, metrics=["accuracy"])
+    compile_epochs(network, ones, Y, 8)
+    fit(network, 20, validation_data=one_batch(ones, Y))
 
     for statistics, variance in ((after_dropout, 0.3 / 0.7), (after_noise, 0.5**2)):
         n = float(statistics.count.numpy())
@@ -224,7 +340,10 @@ class WithGlobalSeedGenerator(keras.layers.Layer):  # type: ignore[misc]
 @pytest.mark.parametrize(
     ("layer", "problem"),
     [
-        (lambda: keras.layers.RandomRotation(0.1, name="odd"), "cannot be compiled by XLA"),
+        (
+            lambda: keras.layers.RandomRotation(0.1, name="odd"),
+            "cannot be compiled by XLA; .* section augmentation of params.yaml",
+        ),
         (lambda: CallsPython(name="odd"), "cannot be compiled by XLA"),
         (lambda: WithoutSeed(name="odd"), r"draws random numbers without a seed \(Random"),
         (lambda: WithGlobalSeedGenerator(name="odd"), "uses a variable that is not the network's"),
@@ -234,22 +353,24 @@ def test_a_layer_that_cannot_be_trained_is_named(layer: Any, problem: str) -> No
     network = sequential(
         keras.layers.Reshape((28, 28, 1)), keras.layers.ReLU(), layer(), keras.layers.Flatten()
     )
-    model = CompiledEpoch(network, X, Y, 8)
 
     def train() -> None:
+        check_trainable(network)
+        network.compile(sgd(), CROSS_ENTROPY, metrics=["accuracy"])
         with compilation_errors(network):
-            model.compile(sgd(), CROSS_ENTROPY)
-            fit(model, 1)
+            compile_epochs(network, X, Y, 8)
+            fit(network, 1)
 
     with pytest.raises(UserError, match=rf"\AThe layer odd {problem}.*\Z"):
         train()
 
 
 def test_xla_computes_no_product_with_eigen() -> None:
-    model = CompiledEpoch(build_network([16, 12], seed=1), X[:16], Y[:16], 8)
-    model.compile(keras.optimizers.Adam(), CROSS_ENTROPY)
+    network = build_network([16, 12], seed=1)
+    network.compile(keras.optimizers.Adam(), CROSS_ENTROPY, metrics=["accuracy"])
+    compile_epochs(network, X[:16], Y[:16], 8)
     (epoch_and_order,) = permutations(16, 3, 1, 1)
-    epoch = tf.function(model.train_step, jit_compile=True)
+    epoch = tf.function(network.train_step, jit_compile=True)
     program = epoch.experimental_get_compiler_ir(epoch_and_order)(stage="optimized_hlo")
     # XLA uses Eigen if the first factor is transposed: contracting dimension 0. Three layers have
     # three products forward, three for gradients of weights, and two for gradients of inputs.

@@ -76,7 +76,7 @@ def models() -> tuple[list[bytes], Read]:
     images = np.zeros((1, 28, 28), np.uint8)
     network = build_network([8], seed=1)
     network.compile("adam", "sparse_categorical_crossentropy")
-    save_network(network, Scaling(0.0, 255.0), path)
+    save_network(network, ["accuracy"], Scaling(0.0, 255.0), path)
 
     def read(content: bytes) -> None:
         path.write_bytes(content)

@@ -20,9 +20,9 @@ FILES = {"metrics.json", LOSS, ACCURACY}
 
 
 def save(folder: Path, epochs: list[dict[str, float]]) -> None:
-    with write_history(folder) as log:
+    with write_history(folder) as history:
         for epoch in epochs:
-            log(epoch)
+            history.add_epoch(epoch)
 
 
 def git(folder: Path, *words: str) -> None:
@@ -90,14 +90,36 @@ def test_a_second_history_replaces_the_first(folder: Path) -> None:
 
 def test_after_each_epoch_the_files_have_all_epochs_so_far(folder: Path) -> None:
     whole = read_all(folder)
-    with write_history(folder) as log:
-        log(EPOCHS[0])
+    with write_history(folder) as history:
+        history.add_epoch(EPOCHS[0])
         assert losses(folder) == [0.5]
         assert json.loads((folder / "metrics.json").read_text())["step"] == 1
-        log(EPOCHS[1])
+        history.add_epoch(EPOCHS[1])
         assert read_all(folder) == whole
         assert set(read_all(folder)) == FILES
     assert read_all(folder) == whole
+
+
+def test_other_metrics_get_curves_and_the_metrics_are_those_of_the_saved_epoch(
+    folder: Path,
+) -> None:
+    """`learning_rate` is a log of a callback, without validation."""
+    more = [logs | {"auc": 0.5, "val_auc": 0.25, "learning_rate": 1e-3} for logs in EPOCHS]
+    with write_history(folder) as history:
+        for logs in more:
+            history.add_epoch(logs)
+        history.set_metrics(1, more[0])
+    files = read_all(folder)
+    assert set(files) == FILES | {"plots/custom/auc.json", "plots/custom/learning_rate.json"}
+    assert json.loads(files["metrics.json"]) == {
+        "train": {"accuracy": 0.9, "auc": 0.5},
+        "validation": {"accuracy": 0.95, "auc": 0.25},
+        "step": 1,
+    }
+    assert json.loads(files["plots/custom/learning_rate.json"]) == [
+        {"step": step, "split": "train", "learning_rate": 0.001} for step in (1, 2)
+    ]
+    assert len(read_curves(files["plots/custom/auc.json"], "auc")) == 2
 
 
 def test_settings_in_the_environment_neither_send_nor_resume_a_history(

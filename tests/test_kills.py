@@ -207,7 +207,7 @@ def test_a_training_that_diverges_stops_with_advice(
     real_project: Project, stage: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (real_project.folder / MODEL).read_bytes()
-    Checkpoint(Path(CHECKPOINT), {}).save(State([], []))  # of another training
+    Checkpoint(Path(CHECKPOINT), {}).save(State([], [], [], [], False))  # of another training
     real_project.set({"train": {"learning_rate": 1e30, "schedule": "cosine", "epochs": 1}})
     with pytest.raises(UserError) as problem:
         stage.main()

@@ -14,7 +14,7 @@ from stages.common.errors import UserError
 from stages.data.scaling import Scaling
 from stages.training import build_network as build_module
 from stages.training.build_network import build_network
-from stages.training.model_file import CHECKSUM, checksum, load_network, save_network
+from stages.training.model_file import CHECKSUM, check_savable, checksum, load_network, save_network
 from stages.training.prediction import BATCH_SIZE, predictor
 from stages.training.tensorflow_setup import keras
 
@@ -35,7 +35,7 @@ def trained() -> Any:
 @pytest.fixture
 def saved(trained: Any, tmp_path: Path) -> Path:
     path = tmp_path / "network.h5"
-    save_network(trained, SCALING, path)
+    save_network(trained, ["accuracy"], SCALING, path)
     return path
 
 
@@ -176,24 +176,47 @@ def sequential(*middle: Any, shape: tuple[int, ...] = (28, 28), last: Any = None
             lambda: sequential(last=layers.Dense(10, name="end")),
             "The network ends in the layer end, which gives no probabilities; expected .*",
         ),
-        (
-            lambda: sequential(Unregistered(name="odd")),
-            "The layer odd could not be loaded again: its class Unregistered needs "
-            "@keras.saving.register.*",
-        ),
-        (
-            lambda: sequential(layers.Lambda(lambda x: x, name="odd")),
-            "The layer odd could not be loaded again: .*[Ll]ambda.*",
-        ),
     ],
 )
-def test_a_network_that_does_not_classify_digits_or_cannot_be_saved_is_refused(
+def test_a_network_that_does_not_classify_digits_is_refused(
     architecture: Callable[[], Any], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_module, "architecture", lambda _: architecture())
     with pytest.raises(UserError) as raised:
         build_network([4], seed=1)
     assert re.fullmatch(problem, str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("layer", "problem"),
+    [
+        (Unregistered(name="odd"), "its class needs @keras.saving.register_keras_serializable()"),
+        (layers.Lambda(lambda x: x, name="odd"), "Lambda"),
+        (layers.RandomBrightness(0.1, name="odd"), "pickle"),  # only .h5 files cannot hold it
+    ],
+)
+def test_a_layer_that_cannot_be_saved_is_refused_before_the_training(
+    layer: Any, problem: str
+) -> None:
+    network = sequential(layers.Reshape((28, 28, 1)), layer)
+    network.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    with pytest.raises(UserError) as raised:
+        check_savable(network)
+    message = str(raised.value)
+    assert message.startswith("The layer odd could not be saved and loaded again: ")
+    assert problem in message
+    assert "\n" not in message
+
+
+def test_an_optimizer_that_cannot_be_saved_is_refused_before_the_training() -> None:
+    class Stubborn(keras.optimizers.SGD):  # type: ignore[misc]
+        def __init__(self, needed: int) -> None:
+            super().__init__(needed)
+
+    network = sequential()
+    network.compile(Stubborn(1), "sparse_categorical_crossentropy")
+    with pytest.raises(UserError, match="The network could not be saved and loaded again: .*"):
+        check_savable(network)
 
 
 def test_layers_without_a_seed_get_one_from_train_seed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.training.network import architecture
-from stages.training.network_checks import check_network, check_savable
+from stages.training.network_checks import check_network, check_trainable
 from stages.training.tensorflow_setup import keras
 
 
@@ -21,12 +21,11 @@ def build_network(hidden_units: Sequence[int], seed: int) -> Any:
 
     Raises:
         UserError: the network has other inputs or outputs, gives no probabilities, or has a layer
-            that cannot be loaded from a file.
+            that cannot be trained as Keras does, and repeatably.
     """
     # Keras derives the seed of each initializer and random layer without a seed from this one.
     keras.utils.set_random_seed(seed)
     network = architecture(hidden_units)
     check_network(network, "The network")
-    for layer in network.layers:
-        check_savable(layer)
+    check_trainable(network)
     return network

@@ -13,11 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.common.atomic_write import atomic_write
-from stages.data.arrays import UNREADABLE
+from stages.data.arrays import SUMS, UNREADABLE
+from stages.training.callback_state import Attributes, decode, encode
+from stages.training.network import INPUT_FILES
 
 Array = npt.NDArray[Any]
 # RuntimeError: damage can make an entry look encrypted, or compressed by an unknown method.
-DAMAGED = (*UNREADABLE, AttributeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (
+    *(*UNREADABLE, AttributeError, ImportError, LookupError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error),
+)
 
 
 class InvalidState(ValueError):
@@ -30,10 +35,16 @@ class State(NamedTuple):
     Attributes:
         variables: weights, other state of layers, and optimizer state.
         history: Keras's logs of each epoch so far.
+        weights: SHA-256 of the network's weights after each epoch so far.
+        callbacks: attributes of each callback of the user.
+        is_stopped: whether a callback has stopped the training.
     """
 
     variables: list[Array]
     history: list[dict[str, float]]
+    weights: list[str]
+    callbacks: list[Attributes]
+    is_stopped: bool
 
 
 class Checkpoint:
@@ -43,8 +54,7 @@ class Checkpoint:
 
     Args:
         path: path of the file.
-        dependencies: digests of data and code, and the parameters, by name. A state that was saved
-            with others is ignored.
+        dependencies: the result of `dependencies`. A state that was saved with others is ignored.
     """
 
     def __init__(self, path: Path, dependencies: Mapping[str, str]) -> None:
@@ -52,9 +62,22 @@ class Checkpoint:
         self.dependencies = dict(dependencies)
 
     def save(self, state: State) -> None:
-        about = json.dumps({"dependencies": self.dependencies, "history": state.history})
-        arrays = {f"variable_{index}": array for index, array in enumerate(state.variables)}
-        arrays["about"] = np.array(about)
+        """Replaces the file.
+
+        Raises:
+            CannotSave: a callback has an attribute that cannot be saved.
+        """
+        of_callbacks: list[Array] = []
+        about = {
+            "dependencies": self.dependencies,
+            "history": state.history,
+            "weights": state.weights,
+            "callbacks": [encode(attributes, of_callbacks) for attributes in state.callbacks],
+            "is_stopped": state.is_stopped,
+            "variables": len(state.variables),
+        }
+        arrays = {f"array_{i}": array for i, array in enumerate([*state.variables, *of_callbacks])}
+        arrays["about"] = np.array(json.dumps(about))
         with atomic_write(self.path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
@@ -66,10 +89,7 @@ class Checkpoint:
             epochs: number of epochs of the whole training.
         """
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                about = json.loads(str(file["about"]))
-                variables = [file[f"variable_{index}"] for index in range(len(file.files) - 1)]
-            state = State(variables, about["history"])
+            about, state = read(self.path)
             changed = [
                 name
                 for name, value in self.dependencies.items()
@@ -93,6 +113,18 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
+def read(path: Path) -> tuple[dict[str, Any], State]:
+    with np.load(path, allow_pickle=False) as file:
+        about = json.loads(str(file["about"]))
+        arrays = [file[f"array_{index}"] for index in range(len(file.files) - 1)]
+    count = about["variables"]
+    callbacks = [decode(code, arrays[count:]) for code in about["callbacks"]]
+    state = State(
+        arrays[:count], about["history"], about["weights"], callbacks, about["is_stopped"]
+    )
+    return about, state
+
+
 def validate(state: State, initial: Sequence[Array], epochs: int) -> None:
     """Raises InvalidState unless a training with these initial variables can continue."""
     if not isinstance(state.history, list) or not 1 <= len(state.history) <= epochs:
@@ -111,6 +143,17 @@ def validate(state: State, initial: Sequence[Array], epochs: int) -> None:
             )
         if not np.isfinite(array).all():
             raise InvalidState(f"has a variable {index} that is not finite")
+
+
+def dependencies(data: Path, parameters: str) -> dict[str, str]:
+    """What a training depends on, by name: digests of data and code, and the parameters.
+
+    Args:
+        data: a directory written by arrays.save_arrays.
+        parameters: all parameters that the training reads.
+    """
+    code = [Path("requirements.txt"), *sorted(Path("stages").rglob("*.py")), *INPUT_FILES]
+    return {"data": digest([data / SUMS]), "parameters": parameters, "code": digest(code)}
 
 
 def digest(paths: Sequence[Path]) -> str:

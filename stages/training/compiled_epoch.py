@@ -1,9 +1,9 @@
-"""Keras model that compiles a whole training epoch into one XLA program.
+"""Training epochs that are compiled into one XLA program each.
 
 For small networks the Python call for each batch costs as much as the arithmetic: at batch size 32
-a step of the tutorial's network takes half a millisecond, and so does Keras's call. Here `fit`
-still drives the epochs, callbacks and validation, but one of its steps is a whole epoch: its input
-is a permutation of the training images, and XLA compiles the loop over the batches.
+a step of the tutorial's network takes half a millisecond, and so does Keras's call. Here Keras's
+`fit` still drives epochs, callbacks and validation, but one of its steps is a whole epoch: its
+input is a permutation of the training images, and XLA compiles the loop over the batches.
 """
 
 from collections.abc import Callable
@@ -15,130 +15,96 @@ import numpy.typing as npt
 from stages.common.errors import UserError
 from stages.training.augmentation import Augmenter
 from stages.training.deterministic_layers import deterministic_layers
-from stages.training.network_checks import NOT_COMPILABLE, check_trainable
-from stages.training.tensorflow_setup import keras, tf
+from stages.training.network_checks import NOT_COMPILABLE, check_metrics
+from stages.training.tensorflow_setup import tf
 
-# The outputs of a convolution for all images at once would take gigabytes.
-EVAL_BATCH_SIZE = 1_000
+Array = npt.NDArray[Any]
 
 
-class CompiledEpoch(keras.Model):  # type: ignore[misc]
-    """Trains a network one epoch a step; call `fit` with `permutations`.
+def compile_epochs(
+    network: Any,
+    x: Array,
+    y: Array,
+    batch_size: int,
+    sample_weight: Array | None = None,
+    augmenter: Augmenter | None = None,
+) -> None:
+    """Makes a network's `fit` train a whole epoch in each step; pass `permutations` to it.
 
-    A batch is trained as Keras does: with training=True, regularization losses, and the updates of
-    state that is not trained (batch statistics, seeds of random layers).
+    Each batch is trained by Keras's own `train_step`, so optimizer, loss and metrics do what they
+    do in Keras. Its `evaluate` still takes images and labels.
 
     Args:
-        network: a keras.Model from images, (n, …), to probabilities, (n, classes).
+        network: a compiled keras.Model from images, (n, …), to probabilities, (n, classes).
         x: training images, float32 of shape (n, …), used without a copy.
-        y: labels, integers of shape (n,).
+        y: labels as the loss takes them, of shape (n,) or (n, classes).
         batch_size: from 1 to n. The last batch of an epoch has the remaining images.
+        sample_weight: weights of the images in the loss, of shape (n,), or None.
         augmenter: distorts each batch, or None.
+
+    Raises:
+        UserError: the network cannot be trained in this way.
     """
+    network.jit_compile = True
+    if not network.jit_compile:  # Keras has found a nested layer that XLA cannot compile
+        raise UserError(f"The network {NOT_COMPILABLE}")
+    check_metrics(network, x, y)
+    # Variables cannot be created while the loop is traced.
+    network.optimizer.build(network.trainable_variables)
+    data = [zero_copy_tensor(x), tf.constant(y)]
+    if sample_weight is not None:
+        data.append(tf.constant(sample_weight, tf.float32))
+    train_batch, evaluate_batch = network.train_step, network.test_step
 
-    def __init__(
-        self,
-        network: Any,
-        x: npt.NDArray[Any],
-        y: npt.NDArray[Any],
-        batch_size: int,
-        augmenter: Augmenter | None = None,
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.x = zero_copy_tensor(x)
-        self.y = tf.constant(y, tf.int32)
-        self.batch_size = batch_size
-        self.augmenter = augmenter
-
-    def compile(self, optimizer: Any, loss: Any) -> None:
-        """Compiles the network with an optimizer and a loss, which are saved with it.
-
-        Raises:
-            UserError: the network cannot be trained in this way; the message names the layer.
-        """
-        check_trainable(self.network)
-        self.network.compile(optimizer, loss, metrics=["accuracy"])
-        super().compile(self.network.optimizer, jit_compile=True)
-        if not self.jit_compile:  # Keras has found a nested layer that XLA cannot compile
-            raise UserError(f"The network {NOT_COMPILABLE}")
-        # Variables cannot be created while the loop is traced.
-        self.optimizer.build(self.network.trainable_variables)
-
-    def train_step(self, epoch_and_permutation: tuple[Any, Any]) -> dict[str, Any]:
-        """Trains one epoch, given its number and the order of the images, (n,)."""
+    def train_epoch(epoch_and_permutation: tuple[Any, Any]) -> Any:
         epoch, permutation = epoch_and_permutation
-        images = self.y.shape[0]
-        augmenter = self.augmenter
-        noise = augmenter.noise(images, epoch) if augmenter else None  # (n, k)
+        noise = augmenter.noise(len(y), epoch) if augmenter else None  # (n, k)
 
-        def train(start: Any, size: int) -> tuple[Any, Any]:
+        def train(start: Any, size: int) -> None:
             # tf.slice: XLA would not know the length of permutation[start : start + size].
             indices = tf.slice(permutation, [start], [size])
-            x = tf.gather(self.x, indices)
+            images, *others = (tf.gather(tensor, indices) for tensor in data)
             if augmenter:
-                x = augmenter(x, tf.gather(noise, indices))
-            return self.train_batch(x, tf.gather(self.y, indices))
+                images = augmenter(images, tf.gather(noise, indices))
+            train_batch((images, *others))
 
         with deterministic_layers():
-            return mean_over_batches(train, images, self.batch_size)
+            for_each_batch(train, len(y), batch_size)
+        return network.get_metrics_result()
 
-    def train_batch(self, x: Any, labels: Any) -> tuple[Any, Any]:
-        """Trains on images, (b, …), with labels, (b,); returns the mean loss and correct images."""
-        variables = self.network.trainable_variables
-        with tf.GradientTape() as tape:
-            probabilities = self.network(x, training=True)  # (b, classes)
-            loss = self.network.compute_loss(y=labels, y_pred=probabilities, training=True)
-            scaled = self.optimizer.scale_loss(loss)  # for mixed precision
-        self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        return loss, count_correct(labels, probabilities)
+    def evaluate(batch: tuple[Any, ...]) -> Any:
+        images = batch[0].shape[0]
+        if images is None:  # batches of several sizes, when a callback calls `evaluate`
+            return evaluate_batch(batch)
 
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """Loss and accuracy for images, (n, …), and labels, (n,)."""
-        x, y = data
+        def evaluate_part(start: Any, size: int) -> None:
+            evaluate_batch(tuple(tf.gather(tensor, start + tf.range(size)) for tensor in batch))
 
-        def evaluate(start: Any, size: int) -> tuple[Any, Any]:
-            indices = start + tf.range(size)
-            labels = tf.gather(y, indices)
-            probabilities = self.network(tf.gather(x, indices), training=False)  # (b, classes)
-            loss = self.network.compute_loss(y=labels, y_pred=probabilities, training=False)
-            return loss, count_correct(labels, probabilities)
-
+        # In parts: the outputs of a convolution for all images at once would take gigabytes.
         with deterministic_layers():
-            return mean_over_batches(evaluate, y.shape[0], min(EVAL_BATCH_SIZE, y.shape[0]))
+            for_each_batch(evaluate_part, images, min(batch_size, images))
+        return network.get_metrics_result()
+
+    network.train_step, network.test_step = train_epoch, evaluate
 
 
-def mean_over_batches(
-    step: Callable[[Any, int], tuple[Any, Any]], images: int, batch_size: int
-) -> dict[str, Any]:
-    """Mean loss and accuracy over batches.
+def for_each_batch(step: Callable[[Any, int], None], images: int, batch_size: int) -> None:
+    """Calls a function for each batch, in a compiled loop.
 
     Args:
-        step: from the index of a batch's first image and the size of the batch to its mean loss and
-            its number of correct images.
+        step: takes the index of a batch's first image, and the size of the batch.
         images: number of images, at least `batch_size`.
         batch_size: size of all batches but the last.
     """
 
-    def add(i: Any, loss: Any, correct: Any) -> tuple[Any, Any, Any]:
-        batch_loss, batch_correct = step(i * batch_size, batch_size)
-        return (
-            i + 1,
-            loss + tf.cast(batch_loss, tf.float32) * batch_size,
-            correct + batch_correct,
-        )
+    def train_and_count(i: Any) -> Any:
+        step(i * batch_size, batch_size)
+        return i + 1
 
     batches, rest = divmod(images, batch_size)
-    _, loss, correct = tf.while_loop(lambda i, *_: i < batches, add, (0, 0.0, 0.0))
+    tf.while_loop(lambda i: i < batches, train_and_count, [0])
     if rest:
-        rest_loss, rest_correct = step(batches * batch_size, rest)
-        loss, correct = loss + tf.cast(rest_loss, tf.float32) * rest, correct + rest_correct
-    return {"loss": loss / images, "accuracy": correct / images}
-
-
-def count_correct(labels: Any, probabilities: Any) -> Any:
-    best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-    return tf.reduce_sum(tf.cast(best == tf.cast(labels, tf.int32), tf.float32))
+        step(batches * batch_size, rest)
 
 
 def permutations(images: int, seed: int, first: int, last: int) -> Any:
@@ -163,14 +129,14 @@ def permutations(images: int, seed: int, first: int, last: int) -> Any:
     return without_autotune(tf.data.Dataset.range(first, last + 1).map(add_permutation))
 
 
-def one_batch(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
-    """A tf.data.Dataset with a single batch of all x, (n, …), and y, (n,), without a copy."""
+def one_batch(x: Array, y: Array) -> Any:
+    """A tf.data.Dataset with a single batch of all x, (n, …), and y, (n, …), without a copy."""
     return without_autotune(
         tf.data.Dataset.from_tensors((zero_copy_tensor(x), zero_copy_tensor(y)))
     )
 
 
-def zero_copy_tensor(array: npt.NDArray[Any]) -> Any:
+def zero_copy_tensor(array: Array) -> Any:
     """A tensor that shares an array's memory, which must not change any more."""
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 

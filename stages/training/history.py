@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,69 @@ from stages.common.atomic_write import atomic_write, remove
 from stages.common.errors import UserError
 
 PREFIXES = {"train": "", "validation": "val_"}  # of the names in Keras's logs
-METRICS = ("loss", "accuracy")
+Logs = Mapping[str, float]
+
+
+class History:
+    """Writes the metrics of a training, epoch by epoch.
+
+    Values are rounded to six digits, so that rounding errors do not show.
+
+    Args:
+        live: a dvclive.Live.
+        directory: where its files are copied to.
+    """
+
+    def __init__(self, live: Any, directory: Path) -> None:
+        self.live, self.directory = live, directory
+        self.curves: dict[str, list[dict[str, Any]]] = {}
+
+    def add_epoch(self, logs: Logs) -> None:
+        """Adds Keras's logs of the next epoch as points of the curves, and as metrics.
+
+        Logs without validation, such as a learning rate, get a curve too.
+        """
+        epoch = self.live.step
+        for name in logs:
+            if name.startswith("val_"):
+                continue
+            points = self.curves.setdefault(name, [])
+            for split, prefix in PREFIXES.items():
+                if prefix + name in logs:
+                    value = round(logs[prefix + name], 6)
+                    points.append({"step": epoch, "split": split, name: value})
+            # One file for both splits: DVC draws a plot for each file.
+            self.live.log_plot(name, points, x="step", y=name)
+        self.set_metrics(epoch, logs)
+        self.live.next_step()  # notifies DVC's extension for VS Code
+
+    def set_metrics(self, epoch: int, logs: Logs) -> None:
+        """Replaces the metrics by those of an epoch."""
+        self.live.step = epoch
+        # Each metric is a column in DVC's tables. The loss is in its curve.
+        for name in metric_names(logs)[1:]:
+            for split, prefix in PREFIXES.items():
+                value = round(logs[prefix + name], 6)
+                self.live.log_metric(f"{split}/{name}", value, plot=False)
+        self.live.make_summary()
+        source = Path(self.live.dir)
+        for path in source.rglob("*.*"):
+            with atomic_write(self.directory / path.relative_to(source)) as copy:
+                shutil.copyfile(path, copy)
+
+
+def metric_names(logs: Logs) -> list[str]:
+    """The metrics in Keras's logs that are measured on both splits, loss first."""
+    names = [name for name in logs if f"val_{name}" in logs]
+    return sorted(names, key=lambda name: name != "loss")
 
 
 @contextmanager
-def write_history(directory: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
+def write_history(directory: Path) -> Iterator[History]:
     """Writes the metrics of a training with DVCLive while it runs.
 
-    Yields a function that takes Keras's logs of the next epoch: loss, accuracy, val_loss and
-    val_accuracy. After each call the files contain all epochs as curves and the last accuracies as
-    metrics; each file is complete at any time, also after a kill. Values are rounded to six
-    digits, so that rounding errors do not show.
+    After each epoch the files contain all epochs as curves and the last metrics; each file is
+    complete at any time, also after a kill.
 
     Args:
         directory: output directory, which is replaced.
@@ -48,26 +100,7 @@ def write_history(directory: Path) -> Iterator[Callable[[Mapping[str, float]], N
         with Live(str(partial), dvcyaml=None, save_dvc_exp=False) as live:
             remove(directory)
             live.step = 1
-            curves: dict[str, list[dict[str, Any]]] = {metric: [] for metric in METRICS}
-
-            def log(logs: Mapping[str, float]) -> None:
-                for metric, points in curves.items():
-                    for split, prefix in PREFIXES.items():
-                        value = round(logs[prefix + metric], 6)
-                        points.append({"step": live.step, "split": split, metric: value})
-                    # One file for both splits: DVC draws a plot for each file.
-                    live.log_plot(metric, points, x="step", y=metric)
-                # Each metric is a column in DVC's tables, so only two.
-                for split, prefix in PREFIXES.items():
-                    accuracy = round(logs[f"{prefix}accuracy"], 6)
-                    live.log_metric(f"{split}/accuracy", accuracy, plot=False)
-                live.make_summary()
-                for path in partial.rglob("*.*"):
-                    with atomic_write(directory / path.relative_to(partial)) as copy:
-                        shutil.copyfile(path, copy)
-                live.next_step()  # notifies DVC's extension for VS Code
-
-            yield log
+            yield History(live, directory)
     except SCMError:
         raise UserError(
             "git: no repository with a commit here (a ZIP download?); git clone gives one"
@@ -81,7 +114,7 @@ def read_curves(text: str, metric: str) -> pd.DataFrame:
 
     Args:
         text: content of a file in `plots/custom/`.
-        metric: `loss` or `accuracy`.
+        metric: its name, such as `loss` or `accuracy`.
 
     Returns:
         A row for each epoch, with its number, from 1, as index; columns `train` and `validation`.

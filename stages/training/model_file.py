@@ -1,6 +1,8 @@
 """Saving and loading the trained network as an HDF5 file."""
 
 import hashlib
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,13 @@ import numpy as np
 from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError
 from stages.data.scaling import Scaling
-from stages.training.network_checks import check_network
+from stages.training.network_checks import NetworkProblem, check_network, raise_for_layer
 from stages.training.tensorflow_setup import keras
 
 CHECKSUM = "sha256"  # attribute of the file: SHA-256 of all its other content
 
 
-def save_network(network: Any, scaling: Scaling, path: Path) -> None:
+def save_network(network: Any, metrics: Sequence[Any], scaling: Scaling, path: Path) -> None:
     """Writes a compiled network in the tutorial's format; the same weights give the same bytes.
 
     The file includes the optimizer's configuration, so that training can be continued, and the
@@ -24,7 +26,7 @@ def save_network(network: Any, scaling: Scaling, path: Path) -> None:
     """
     # A new optimizer without state: Keras cannot load its state from HDF5, and warns at each load.
     optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
-    network.compile(optimizer, network.loss, metrics=["accuracy"])
+    network.compile(optimizer, network.loss, metrics=metrics)
     with atomic_write(path) as partial:
         network.save(partial)
         with h5py.File(partial, "r+") as file:
@@ -32,6 +34,30 @@ def save_network(network: Any, scaling: Scaling, path: Path) -> None:
             file.pop("optimizer_weights", None)
             file.attrs.update({"pixel_offset": scaling.offset, "pixel_divisor": scaling.divisor})
             file.attrs[CHECKSUM] = checksum(file)
+
+
+def check_savable(network: Any) -> None:
+    """Saves and loads a compiled network once before it is trained, since not every layer can be.
+
+    Raises:
+        UserError: the network cannot be loaded again; the message names the layer.
+    """
+    raise_for_layer(network, save_and_load)
+
+
+def save_and_load(network: Any) -> None:
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "network.h5"
+            network.save(path)
+            load_model(path)
+        if network.compiled:
+            type(network.optimizer).from_config(network.optimizer.get_config())
+    except Exception as problem:  # a user's class may raise anything
+        reason = " ".join(str(problem).split())
+        if "Unknown layer" in reason:
+            reason = "its class needs @keras.saving.register_keras_serializable() above it"
+        raise NetworkProblem(f"could not be saved and loaded again: {reason:.300}") from None
 
 
 def load_network(path: Path) -> tuple[Any, Scaling]:

@@ -1,13 +1,16 @@
 """The network, and how it is trained: edit this file to train another one."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from stages.data.arrays import CLASSES, SIDE
 from stages.training.tensorflow_setup import keras
 
-# A name or a function of integer labels, (b,), and probabilities, (b, 10).
+# A loss of Keras, or a function of integer labels, (b,), and probabilities, (b, classes).
 LOSS = "sparse_categorical_crossentropy"
+# Files that this module reads, such as pretrained weights. dvc.yaml must have them in its deps.
+INPUT_FILES: tuple[Path, ...] = ()
 
 
 def architecture(hidden_units: Sequence[int]) -> Any:
@@ -36,3 +39,18 @@ def optimizer(learning_rate: float, schedule: str = "constant", steps: int = 0) 
     if schedule == "cosine":
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     return keras.optimizers.Adam(learning_rate)
+
+
+def metrics() -> list[Any]:
+    """Metrics for Keras's `compile`: names or objects. Accuracy is needed."""
+    return ["accuracy"]
+
+
+def callbacks() -> list[Any]:
+    """Callbacks for Keras's `fit`. They can act after an epoch, but not after a batch."""
+    return []
+
+
+def sample_weight(labels: Any) -> Any:  # noqa: ARG001
+    """Weights of the training images in the loss, (n,), or None, given their labels, (n,)."""
+    return None

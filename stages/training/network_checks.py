@@ -1,5 +1,6 @@
 """Checks of a network before it is trained or used; each error names the layer."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,14 @@ from stages.common.errors import UserError
 from stages.data.arrays import CLASSES, SIDE
 from stages.training.tensorflow_setup import keras, tf
 
+DEFINITION = "stages/training/network.py"
 # Operations that draw from TensorFlow's global random state, which a checkpoint cannot save.
 UNSEEDED = {"Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal"}
+# Layers that do what the section augmentation of params.yaml does.
+DISTORTIONS = (
+    *(keras.layers.RandomRotation, keras.layers.RandomTranslation, keras.layers.RandomZoom),
+    *(keras.layers.RandomShear, keras.layers.RandomElasticTransform),
+)
 NOT_COMPILABLE = (
     "cannot be compiled by XLA; expected layers that work with jit_compile=True, "
     "see docs/develop.md"
@@ -47,29 +54,6 @@ def check_network(network: Any, name: str) -> None:
         )
 
 
-def check_savable(layer: Any) -> None:
-    """Checks that a layer can be loaded from a saved network.
-
-    Raises:
-        UserError: its class is not registered with Keras, or its configuration does not rebuild it.
-    """
-    kind = type(layer)
-    is_custom = not kind.__module__.startswith("keras.")
-    name = keras.saving.get_registered_name(kind)
-    if is_custom and keras.saving.get_registered_object(name) is not kind:
-        raise UserError(
-            f"The layer {layer.name} could not be loaded again: its class {kind.__name__} needs "
-            "@keras.saving.register_keras_serializable() above it"
-        )
-    try:
-        kind.from_config(layer.get_config())
-    except Exception as problem:  # a user's class may raise anything
-        reason = " ".join(str(problem).split())
-        raise UserError(
-            f"The layer {layer.name} could not be loaded again: {reason:.300}"
-        ) from None
-
-
 def check_trainable(network: Any) -> None:
     """Checks that a compiled epoch trains the network as Keras does, and repeatably.
 
@@ -77,7 +61,45 @@ def check_trainable(network: Any) -> None:
         UserError: a layer cannot be compiled, or uses random numbers or variables that a checkpoint
             cannot save.
     """
-    raise_for_layer(network, unsupported)
+    raise_for_layer(network, check_program)
+
+
+def check_metrics(network: Any, x: Any, y: Any) -> None:
+    """Computes loss and metrics of a compiled network once, which creates their variables.
+
+    Args:
+        network: a compiled keras.Model.
+        x: images, float32 of shape (n, …).
+        y: labels as the loss takes them, of shape (n,) or (n, classes).
+
+    Raises:
+        UserError: loss or metrics do not fit the labels, or one of them is not a single number.
+    """
+    # With as many images as classes, arrays of wrong shapes might be broadcast without an error.
+    images = network.output_shape[-1] + 1
+    x, y = x[:images], y[:images]
+    try:
+        probabilities = network(x, training=False)
+        network.compute_loss(x, y, probabilities)
+        results = network.compute_metrics(x, y, probabilities)
+        network.reset_metrics()
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as problem:
+        reason = " ".join(str(problem).split())
+        raise UserError(
+            f"{DEFINITION}: LOSS or metrics() cannot be computed of labels {y.shape[1:]} and "
+            f"probabilities {probabilities.shape[1:]}: {reason:.300}"
+        ) from None
+    for name, value in results.items():
+        if np.ndim(value) or not re.fullmatch(r"[\w-]+", name):
+            raise UserError(
+                f"{DEFINITION}: the metric {name!r} has the shape {np.shape(value)}; "
+                "expected a single number, and a name of letters, digits, - and _"
+            )
+    if "accuracy" not in results:
+        raise UserError(
+            f'{DEFINITION}: metrics() is {list(results)[1:]}; expected also "accuracy", which '
+            "studies and reports read"
+        )
 
 
 @contextmanager
@@ -88,58 +110,70 @@ def compilation_errors(network: Any) -> Iterator[None]:
     except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as problem:
         if "compil" not in str(problem):
             raise
-        raise_for_layer(network, compilation_failure)
-        raise UserError(f"The network {NOT_COMPILABLE}: {problem.message}") from None
+        raise_for_layer(network, check_compilable)
+        raise UserError(
+            f"The network, its loss or a metric {NOT_COMPILABLE}: {problem.message}"
+        ) from None
 
 
-def raise_for_layer(network: Any, find_problem: Callable[[Any], str]) -> None:
+class NetworkProblem(Exception):
+    """A problem of a network; the message is the end of "The layer …"."""
+
+
+def raise_for_layer(network: Any, check: Callable[[Any], None]) -> None:
     """Raises UserError if a network has a problem, naming the layer that has it on its own.
 
     Args:
         network: a keras.Model.
-        find_problem: returns a description of a model's problem, or an empty text.
+        check: raises NetworkProblem for a keras.Model that has the problem.
     """
-    problem = find_problem(network)
-    if not problem:
-        return
-    for layer in network.layers:
-        try:
-            alone = keras.Model(layer.input, layer.output)
-        except (AttributeError, ValueError):  # the network uses the layer several times
-            continue
-        is_input = isinstance(layer, keras.layers.InputLayer)
-        if not is_input and (problem_of_layer := find_problem(alone)):
-            raise UserError(f"The layer {layer.name} {problem_of_layer}")
-    raise UserError(f"The network {problem}")
+    try:
+        check(network)
+    except NetworkProblem as problem:
+        for layer in network.layers:
+            try:
+                alone = keras.Model(layer.input, layer.output)
+            except (AttributeError, ValueError):  # the network uses the layer several times
+                continue
+            if isinstance(layer, keras.layers.InputLayer):
+                continue
+            try:
+                check(alone)
+            except NetworkProblem as problem_of_layer:
+                raise UserError(f"The layer {layer.name} {problem_of_layer}") from None
+        raise UserError(f"The network {problem}") from None
 
 
-def unsupported(network: Any) -> str:
+def check_program(network: Any) -> None:
     if not all(layer.supports_jit for layer in network.layers):
-        return NOT_COMPILABLE
+        is_distortion = any(isinstance(layer, DISTORTIONS) for layer in network.layers)
+        raise NetworkProblem(
+            f"{NOT_COMPILABLE}; the section augmentation of params.yaml also distorts images"
+            if is_distortion
+            else NOT_COMPILABLE
+        )
     program = training_call(network).get_concrete_function(*input_specs(network))
     known = {id(variable.value) for variable in network.variables}
     for variable in program.variables:
         if id(variable) not in known:
-            return (
+            raise NetworkProblem(
                 f"uses a variable that is not the network's, {variable.name}; it must be made by "
                 "add_weight, or in a keras.random.SeedGenerator of the layer, to be saved"
             )
     for operation in operations(program):
         if operation in UNSEEDED or operation.startswith("Random"):
-            return (
+            raise NetworkProblem(
                 f"draws random numbers without a seed ({operation}); use keras.random with a "
                 "keras.random.SeedGenerator of the layer"
             )
-    return ""
 
 
-def compilation_failure(network: Any) -> str:
+def check_compilable(network: Any) -> None:
     inputs = [tf.zeros(spec.shape, spec.dtype) for spec in input_specs(network)]
     try:
         training_call(network, jit_compile=True)(*inputs)
     except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
-        return NOT_COMPILABLE
-    return ""
+        raise NetworkProblem(NOT_COMPILABLE) from None
 
 
 def training_call(network: Any, **options: Any) -> Any:
