@@ -8,7 +8,7 @@ import numpy as np
 from stages.common import command_line
 from stages.common.params import check_range, read_section
 from stages.common.progress import Progress
-from stages.data.arrays import SUMS, load_array, load_split
+from stages.data.arrays import SUMS, load_array, load_classes, load_split
 from stages.data.scaling import Scaling
 from stages.training import network as definition
 from stages.training.augmentation import Augmenter
@@ -33,7 +33,7 @@ def main() -> None:
     augmentation = read_section(Augmentation)
     set_threads()
     epochs, seed = train.epochs, train.seed
-    x, y = load_split(NORMALIZED, "train", "float32")  # (n, 28, 28), (n,)
+    x, y = load_split(NORMALIZED, "train", "float32")  # (n, h, w, …), (n,)
     check_range("train.batch_size", train.batch_size, 1, len(y))
     x_val, y_val = load_split(NORMALIZED, "validation", "float32")
     if not len(y_val):
@@ -41,9 +41,11 @@ def main() -> None:
         x_val, y_val = load_split(NORMALIZED, "test", "float32")
     scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
 
-    network = build_network(model.hidden_units, seed)
+    image_shape, classes = x.shape[1:], len(load_classes(NORMALIZED))
+    network = build_network(model.hidden_units, seed, image_shape, classes)
     black = float(scaling(np.zeros(1))[0])
-    augmenter = Augmenter(augmentation, seed, black) if augmentation.is_active() else None
+    is_augmented = augmentation.is_active()
+    augmenter = Augmenter(augmentation, seed, black, image_shape) if is_augmented else None
     trainer = CompiledEpoch(network, x, y, train.batch_size, augmenter)
     steps = epochs * math.ceil(len(y) / train.batch_size)
     optimizer = definition.optimizer(train.learning_rate, train.schedule, steps)

@@ -122,7 +122,7 @@ def trained_model(once: Once) -> Path:
 
         arrays = embedded_mnist_5k()
         scaling = Scaling(0.0, 255.0)
-        network = build_network([128], seed=1)
+        network = build_network([128], 1, (28, 28), 10)
         network.compile("adam", "sparse_categorical_crossentropy")
         x, y = scaling(arrays["x_train"]), np.array(arrays["y_train"])
         network.fit(x, y, epochs=8, batch_size=32, shuffle=False, verbose=0)

@@ -246,7 +246,7 @@ def test_a_layer_that_cannot_be_trained_is_named(layer: Any, problem: str) -> No
 
 
 def test_xla_computes_no_product_with_eigen() -> None:
-    model = CompiledEpoch(build_network([16, 12], seed=1), X[:16], Y[:16], 8)
+    model = CompiledEpoch(build_network([16, 12], 1, (28, 28), 10), X[:16], Y[:16], 8)
     model.compile(keras.optimizers.Adam(), CROSS_ENTROPY)
     (epoch_and_order,) = permutations(16, 3, 1, 1)
     epoch = tf.function(model.train_step, jit_compile=True)

@@ -74,13 +74,13 @@ def models() -> tuple[list[bytes], Read]:
 
     path = Path("model.h5")
     images = np.zeros((1, 28, 28), np.uint8)
-    network = build_network([8], seed=1)
+    network = build_network([8], 1, (28, 28), 10)
     network.compile("adam", "sparse_categorical_crossentropy")
     save_network(network, Scaling(0.0, 255.0), path)
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        network, scaling = load_network(path)
+        network, scaling = load_network(path, (28, 28), 10)
         network(scaling(images))
 
     return [path.read_bytes()], read

@@ -90,7 +90,7 @@ def add_layers(project: Project) -> None:
     """Adds layers with state beyond trained weights: moving averages, and random numbers."""
     path = project.folder / "stages/training/network.py"
     text = path.read_text()
-    last_layer = '            keras.layers.Dense(CLASSES, activation="softmax"),\n'
+    last_layer = '            keras.layers.Dense(classes, activation="softmax"),\n'
     assert last_layer in text
     more = "keras.layers.BatchNormalization(),\n            keras.layers.Dropout(0.3),\n"
     path.write_text(text.replace(last_layer, f"            {more}{last_layer}"))

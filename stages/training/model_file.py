@@ -34,11 +34,17 @@ def save_network(network: Any, scaling: Scaling, path: Path) -> None:
             file.attrs[CHECKSUM] = checksum(file)
 
 
-def load_network(path: Path) -> tuple[Any, Scaling]:
+def load_network(path: Path, image_shape: tuple[int, ...], classes: int) -> tuple[Any, Scaling]:
     """Loads a network written by `save_network`, and the scaling of its input.
 
+    Args:
+        path: the model file.
+        image_shape: shape of the images that it is used for, (h, w) or (h, w, channels).
+        classes: their number of classes.
+
     Raises:
-        UserError: the file is missing, damaged or changed, or contains another kind of network.
+        UserError: the file is missing, damaged or changed, or contains another kind of network, or
+            one for other images or classes.
     """
     try:
         with h5py.File(path) as file:
@@ -60,7 +66,7 @@ def load_network(path: Path) -> tuple[Any, Scaling]:
         )
     if not (np.isfinite(scaling).all() and scaling.divisor > 0):
         raise UserError(f"{path} scales pixels by {scaling}; expected a divisor greater than 0")
-    check_network(network, str(path))
+    check_network(network, str(path), image_shape, classes)
     return network, scaling
 
 

@@ -1,5 +1,6 @@
 """Checks of a network before it is trained or used; each error names the layer."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from stages.common.errors import UserError
-from stages.data.arrays import CLASSES, SIDE
 from stages.training.tensorflow_setup import keras, tf
 
 # Operations that draw from TensorFlow's global random state, which a checkpoint cannot save.
@@ -18,8 +18,8 @@ NOT_COMPILABLE = (
 )
 
 
-def check_network(network: Any, name: str) -> None:
-    """Checks that a network maps images, (n, 28, 28), to probabilities, (n, 10).
+def check_network(network: Any, name: str, image_shape: tuple[int, ...], classes: int) -> None:
+    """Checks that a network maps images, (n, *image_shape), to probabilities, (n, classes).
 
     Raises:
         UserError: the network has other inputs or outputs, or its weights are not finite.
@@ -28,8 +28,8 @@ def check_network(network: Any, name: str) -> None:
     if not inputs or not outputs:
         raise UserError(f"{name} is a {type(network).__name__}; expected Sequential or functional")
     for tensors, shape, what in (
-        (inputs, (None, SIDE, SIDE), "inputs"),
-        (outputs, (None, CLASSES), "outputs"),
+        (inputs, (None, *image_shape), "inputs"),
+        (outputs, (None, classes), "outputs"),
     ):
         if [tensor.shape for tensor in tensors] != [shape]:
             found = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in tensors)
@@ -37,8 +37,8 @@ def check_network(network: Any, name: str) -> None:
     for weights in network.weights:
         if not np.isfinite(weights.numpy()).all():
             raise UserError(f"{name} has weights that are not finite numbers: {weights.path}")
-    image = np.linspace(0, 1, SIDE * SIDE, dtype=np.float32).reshape(1, SIDE, SIDE)
-    (probabilities,) = np.asarray(network(image, training=False), np.float64)  # (10,)
+    image = np.linspace(0, 1, math.prod(image_shape), dtype=np.float32).reshape(1, *image_shape)
+    (probabilities,) = np.asarray(network(image, training=False), np.float64)  # (classes,)
     # The tolerance allows for float16.
     if not (probabilities >= 0).all() or abs(probabilities.sum() - 1) > 1e-2:
         raise UserError(
