@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from app import SIDE
 from app.array_types import Float32, Mask, UInt8
 from app.regions import Box
-from stages.data.arrays import SIDE
 
 BOX_SIDE_PX = 20
 CENTER_PX = 14  # index of the pixel that contains the centre of mass

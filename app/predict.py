@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from app import MODEL
+from app import CLASSES, IMAGE_SHAPE, MODEL
 from app.array_types import UInt8
 from app.grayscale import read_grayscale
 from app.prediction_format import Prediction, caption, picture_prediction, text_line
@@ -146,7 +146,7 @@ def predict(pictures: Collection[Picture], model: Path) -> Iterator[Prediction]:
     from stages.training.threads import set_threads
 
     set_threads()
-    network, scaling = load_network(model)
+    network, scaling = load_network(model, IMAGE_SHAPE, CLASSES)
     images = np.stack([digit.image for picture in pictures for digit in picture.digits])
     probabilities = iter(predictor(network)(scaling(images)))  # (n, 10)
     for picture in pictures:

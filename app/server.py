@@ -21,13 +21,12 @@ from PIL import Image
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 
-from app import MODEL
+from app import CLASSES, IMAGE_SHAPE, MODEL
 from app.grayscale import read_grayscale
 from app.prediction_format import Prediction, picture_prediction
 from app.segmentation import find_digits
 from stages.common import command_line
 from stages.common.errors import UserError, printable
-from stages.data.arrays import SIDE
 from stages.training.model_file import load_network
 from stages.training.prediction import predictor
 from stages.training.threads import set_threads
@@ -58,7 +57,7 @@ def create_app(network: Any, scaling: Any, host: str) -> Flask:
     app = Flask(__name__, template_folder="page", static_folder="page", static_url_path="/static")
     large_picture = Lock()
     predict = predictor(network)
-    predict(scaling(np.zeros((1, SIDE, SIDE), np.uint8)))  # compile before the first request
+    predict(scaling(np.zeros((1, *IMAGE_SHAPE), np.uint8)))  # compile before the first request
 
     @app.before_request
     def refuse_other_sites() -> None:
@@ -220,7 +219,8 @@ def main() -> None:
     # read_grayscale checks the size, but catch_warnings works in one thread only.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     set_threads()
-    app = create_app(*load_network(arguments.model), arguments.host)
+    network, scaling = load_network(arguments.model, IMAGE_SHAPE, CLASSES)
+    app = create_app(network, scaling, arguments.host)
     server = create_server(app, arguments.host, arguments.port)
     print(printable(start_message(arguments.host, arguments.port)), flush=True)
     server.run()

@@ -20,7 +20,8 @@ def main() -> None:
     arrays = embedded_mnist_5k()
     first = [int(np.flatnonzero(arrays["y_train"] == digit)[0]) for digit in range(DIGITS)]
     images = arrays["x_train"][first].astype(np.float32)  # (d, 28, 28)
-    augmenter = Augmenter(read_params_with_changes()["augmentation"], seed=42, background=0)
+    limits = read_params_with_changes()["augmentation"]
+    augmenter = Augmenter(limits, seed=42, background=0, image_shape=images.shape[1:])
     distorted = [
         np.asarray(augmenter(images, augmenter.noise(DIGITS, epoch)))
         for epoch in range(1, EPOCHS + 1)

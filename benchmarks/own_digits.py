@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from app import CLASSES, IMAGE_SHAPE
 from app.array_types import UInt8
 from app.grayscale import read_grayscale
 from app.prediction_format import CONFIDENCE_THRESHOLD
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
     arguments = parser.parse_args()
     set_threads()
-    network, scaling = load_network(arguments.model)
+    network, scaling = load_network(arguments.model, IMAGE_SHAPE, CLASSES)
     x, y = load_split(RAW, "test", "uint8")  # (n, 28, 28), (n,)
     sets: dict[str, Iterator[LabelledPicture]] = {
         "people's own digits": peoples_digits(),

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from app import CLASSES, IMAGE_SHAPE
 from benchmarks.common import ROOT, mean_and_error, print_table
 from benchmarks.labelled_pictures import peoples_digits, recognize
 from benchmarks.stage_runs import MODEL, Sections, copy_code, merge, run_stage, write_params
@@ -88,7 +89,7 @@ def train(sections: Sections, seed: int) -> Result:
         minutes = (time.perf_counter() - start) / 60
         run_stage(directory, "evaluate")
         metrics = json.loads((directory / "metrics/evaluate.json").read_text(encoding="utf-8"))
-        network, scaling = load_network(directory / MODEL)
+        network, scaling = load_network(directory / MODEL, IMAGE_SHAPE, CLASSES)
     pictures = list(peoples_digits())
     correct = float("nan")
     if pictures:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app import CLASSES, IMAGE_SHAPE
 from app.grayscale import read_grayscale
 from app.segmentation import find_digits
 from benchmarks.common import print_table
@@ -30,7 +31,7 @@ RAW = Path("data/raw")
 def main() -> None:
     x, y = load_split(RAW, "test", "uint8")  # (n, 28, 28), (n,)
     set_threads()
-    network, scaling = load_network(MODEL)
+    network, scaling = load_network(MODEL, IMAGE_SHAPE, CLASSES)
     predict = predictor(network)
     random = np.random.default_rng(seed=0)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from app import CLASSES
 from benchmarks.common import run_python
 from stages.common import command_line
 from stages.common.params import PARAMS, read_yaml
@@ -105,11 +106,12 @@ def train_compiled(
     from stages.training.threads import set_threads
 
     set_threads()
-    network = build_network(HIDDEN_UNITS, seed)
+    image_shape = data["x_train"].shape[1:]
+    network = build_network(HIDDEN_UNITS, seed, image_shape, CLASSES)
     augmenter = None
     if method == "augmented":
         parameters = read_yaml(PARAMS)["augmentation"] | read_yaml(READER)["augmentation"]
-        augmenter = Augmenter(Augmentation.model_validate(parameters), seed, 0.0)
+        augmenter = Augmenter(Augmentation.model_validate(parameters), seed, 0.0, image_shape)
     network.compile(optimizer(LEARNING_RATE), LOSS, metrics=metrics(method))
     labels = {split: data[f"y_{split}"].astype(np.int32) for split in ("train", "test")}
     compile_epochs(network, data["x_train"], labels["train"], batch_size, augmenter=augmenter)

@@ -8,13 +8,16 @@ import csv
 import json
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common import command_line
 from stages.common.atomic_write import atomic_write
 from stages.common.params import PARAMS, as_yaml, flatten, read_yaml
+from stages.data.arrays import load_classes, load_image_shape
 from stages.data.datasets import DATASETS
 
+NORMALIZED = Path("data/normalized")
 SCORES = Path("metrics/evaluate.json")
 PREDICTIONS = Path("plots/predictions.csv")
 CARD = Path("docs/model-card.md")
@@ -26,12 +29,19 @@ def main() -> None:
     scores = json.loads(SCORES.read_text(encoding="utf-8"))
     with PREDICTIONS.open(encoding="utf-8", newline="") as file:
         images = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file))
+    text = markdown(
+        parameters, scores, images, load_image_shape(NORMALIZED), load_classes(NORMALIZED)
+    )
     with atomic_write(CARD) as partial:
-        partial.write_text(markdown(parameters, scores, images), encoding="utf-8", newline="\n")
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def markdown(
-    parameters: dict[str, str], scores: dict[str, float], images: Counter[tuple[str, str]]
+    parameters: dict[str, str],
+    scores: dict[str, float],
+    images: Counter[tuple[str, str]],
+    image_shape: tuple[int, ...],
+    classes: Sequence[str],
 ) -> str:
     """The model card in Markdown.
 
@@ -39,13 +49,19 @@ def markdown(
         parameters: name, such as train.seed, to value as YAML.
         scores: content of metrics/evaluate.json; errors in percent, calibration error 0 to 1.
         images: number of test images for each pair of actual and predicted class.
+        image_shape: (h, w) or (h, w, channels).
+        classes: their names; the table has those with test images.
     """
     rows = []
-    for name in sorted({actual for actual, _ in images}):
+    for name in classes:
         of_class = {predicted: n for (actual, predicted), n in images.items() if actual == name}
         total, correct = sum(of_class.values()), of_class.pop(name, 0)
-        # Of equally frequent mistakes, the first in alphabetical order.
-        most_frequent = max(sorted(of_class), key=of_class.__getitem__, default="–")
+        if not total:
+            continue
+        # Of equally frequent mistakes, the first in the order of the classes.
+        most_frequent = max(
+            sorted(of_class, key=classes.index), key=of_class.__getitem__, default="–"
+        )
         mistakes = total - correct
         rows.append(
             f"| {name} | {total:,} | {mistakes:,} | {mistakes / total:.2%} | {most_frequent} |"
@@ -57,14 +73,17 @@ def markdown(
     )
     dataset = parameters["download.dataset"]
     origin = f"Trained and tested on the data set `{dataset}`. {DATASETS[dataset].origin}"
+    height, width, *channels = image_shape
+    size = f"{height}×{width} pixels" + "".join(f" in {count} channels" for count in channels)
     return f"""# Model card
 
 Written by the stage `card` from `params.yaml`, `metrics/` and `plots/`.
 
 ## The model
 
-`models/handwritten_digit.h5`, a Keras network from an image of 28×28 pixels to the probabilities of
-ten classes. [Use the model elsewhere](model.md) says how to load it and what its input must be.
+`models/handwritten_digit.h5`, a Keras network from an image of {size} to the probabilities of
+{len(classes)} classes. [Use the model elsewhere](model.md) says how to load it and what its input
+must be.
 
 It was made with {settings}.
 
@@ -76,7 +95,7 @@ not be used where a wrong class does harm: cheques, doses, addresses.
 ## Data
 
 {textwrap.fill(origin, 100)}
-`stages/data/datasets.py` has the checksums of its files.
+`stages/data/datasets.py` defines it.
 
 ## Results
 
@@ -92,9 +111,8 @@ The expected calibration error is {scores["expected_calibration_error"]:.2%}.
 
 ## Limits
 
-It gives one of its ten classes for any input, often with a high probability. The error above is
-valid for images like the training images. `python -m benchmarks.own_digits` measures the error on
-drawings and photographs.
+It gives one of its {len(classes)} classes for any input, often with a high probability. The error
+above is valid for images like the training images.
 """
 
 

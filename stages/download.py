@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from stages.common import command_line
 from stages.common.params import Section, read_section
 from stages.data.arrays import save_arrays
-from stages.data.datasets import DATASETS, decode_idx, embedded_mnist_5k
+from stages.data.datasets import DATASETS, check_entry, checked_arrays, decode_idx
 from stages.data.mirrors import download_files, mirrors
 
 RAW = Path("data/raw")
@@ -18,6 +18,7 @@ RAW = Path("data/raw")
 def known_dataset(dataset: str) -> str:
     if dataset not in DATASETS:
         raise ValueError("unknown data set")
+    check_entry(dataset)
     return dataset
 
 
@@ -30,14 +31,16 @@ class Download(Section):
 def main() -> None:
     dataset = read_section(Download).dataset
 
-    files = DATASETS[dataset].files
-    if files:
-        contents = download_files(dataset, list(files.values()), mirrors(dataset))
-        images = {name: decode_idx(content) for name, content in zip(files, contents, strict=True)}
+    entry = DATASETS[dataset]
+    if entry.load:
+        images = entry.load()
     else:
-        images = embedded_mnist_5k()
+        contents = download_files(dataset, list(entry.files.values()), mirrors(dataset))
+        images = {
+            name: decode_idx(content) for name, content in zip(entry.files, contents, strict=True)
+        }
     # All later stages need the class names for their tables and plots.
-    arrays = {**images, "classes": np.array(DATASETS[dataset].classes)}
+    arrays = {**checked_arrays(dataset, images), "classes": np.array(entry.classes)}
 
     save_arrays(RAW, arrays)
     print(f"{dataset}: {len(arrays['x_train']):,} training, {len(arrays['x_test']):,} test images")

@@ -27,7 +27,7 @@ class Normalize(Section):
 
 def main() -> None:
     normalize = read_section(Normalize)
-    x, y = load_split(RAW, "train", "uint8")  # (n, 28, 28), (n,)
+    x, y = load_split(RAW, "train", "uint8")  # (n, h, w, …), (n,)
     x_test, y_test = load_split(RAW, "test", "uint8")
     classes = load_classes(RAW)
 
@@ -39,7 +39,7 @@ def main() -> None:
     save_arrays(
         NORMALIZED,
         {
-            "classes": np.array(classes),  # (10,)
+            "classes": np.array(classes),  # (c,)
             "scaling": np.array(scaling),  # (2,): offset and divisor
             "x_train": scaling(x_train),
             "y_train": y_train,

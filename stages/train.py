@@ -8,7 +8,7 @@ import numpy as np
 from stages.common import command_line
 from stages.common.params import check_range, read_section
 from stages.common.progress import Progress
-from stages.data.arrays import CLASSES, load_array, load_split
+from stages.data.arrays import load_array, load_classes, load_split
 from stages.data.scaling import Scaling
 from stages.training import network as definition
 from stages.training.augmentation import Augmenter
@@ -22,7 +22,7 @@ from stages.training.callbacks import (
 )
 from stages.training.checkpoint import Checkpoint, dependencies
 from stages.training.compiled_epoch import compile_epochs, one_batch, permutations
-from stages.training.history import write_history
+from stages.training.history import check_declared, write_history
 from stages.training.hyperparameters import Augmentation, Model, Train
 from stages.training.labels import encode_labels
 from stages.training.model_file import check_savable, save_network
@@ -39,28 +39,31 @@ def main() -> None:
     model, train = read_section(Model), read_section(Train)
     augmentation = read_section(Augmentation)
     set_threads()
-    x, y = load_split(NORMALIZED, "train", "float32")  # (n, 28, 28), (n,)
+    x, y = load_split(NORMALIZED, "train", "float32")  # (n, h, w, …), (n,)
     check_range("train.batch_size", train.batch_size, 1, len(y))
     x_val, y_val = load_split(NORMALIZED, "validation", "float32")
     if not len(y_val):
         # As in the tutorial. Nothing is selected by these values.
         x_val, y_val = load_split(NORMALIZED, "test", "float32")
-    validation = one_batch(x_val, encode_labels(y_val, CLASSES, definition.LOSS))
+    image_shape, classes = x.shape[1:], len(load_classes(NORMALIZED))
+    validation = one_batch(x_val, encode_labels(y_val, classes, definition.LOSS))
     scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
     callbacks = definition.callbacks()
     check_callbacks(callbacks)
 
-    network = build_network(model.hidden_units, train.seed)
+    network = build_network(model.hidden_units, train.seed, image_shape, classes)
     steps = train.epochs * math.ceil(len(y) / train.batch_size)
     optimizer = definition.optimizer(train.learning_rate, train.schedule, steps)
+    check_savable(network, optimizer)
     metrics = definition.metrics()
     network.compile(optimizer, definition.LOSS, metrics=metrics)
-    check_savable(network)
     black = float(scaling(np.zeros(1))[0])
-    augmenter = Augmenter(augmentation, train.seed, black) if augmentation.is_active() else None
-    labels = encode_labels(y, CLASSES, definition.LOSS)
+    is_augmented = augmentation.is_active()
+    augmenter = Augmenter(augmentation, train.seed, black, image_shape) if is_augmented else None
+    labels = encode_labels(y, classes, definition.LOSS)
     weights = definition.sample_weight(y)
     compile_epochs(network, x, labels, train.batch_size, weights, augmenter)
+    check_declared(network.get_metrics_result(), METRICS)
 
     parameters = f"{model!r} {train!r} {augmentation!r}"
     checkpoint = Checkpoint(CHECKPOINT, dependencies(NORMALIZED, parameters))

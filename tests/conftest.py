@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,6 +108,17 @@ def real_project(really_reproduced: Project, tmp_path: Path) -> Project:
     return copied(really_reproduced, tmp_path)
 
 
+@pytest.fixture
+def stage(real_project: Project, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The stage train, whose main() trains `real_project` in this process."""
+    from stages import train
+
+    monkeypatch.chdir(real_project.folder)
+    # TensorFlow takes no other number of threads after its first computation in a process.
+    monkeypatch.setattr(train, "set_threads", lambda: None)
+    return train
+
+
 def copied(original: Project, folder: Path) -> Project:
     shutil.copytree(original.folder, folder / "project", symlinks=True)
     return Project(folder / "project")
@@ -122,7 +134,7 @@ def trained_model(once: Once) -> Path:
 
         arrays = embedded_mnist_5k()
         scaling = Scaling(0.0, 255.0)
-        network = build_network([128], seed=1)
+        network = build_network([128], 1, (28, 28), 10)
         network.compile("adam", "sparse_categorical_crossentropy")
         x, y = scaling(arrays["x_train"]), np.array(arrays["y_train"])
         network.fit(x, y, epochs=8, batch_size=32, shuffle=False, verbose=0)

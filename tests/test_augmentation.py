@@ -19,7 +19,7 @@ NONE = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0}
 
 def augmenter(background: float = 0.0, **limits: float) -> Augmenter:
     elastic = {"elastic_amplitude": 0, "elastic_smoothness": 5}
-    return Augmenter(Augmentation(**(NONE | elastic | limits)), 1, background)
+    return Augmenter(Augmentation(**(NONE | elastic | limits)), 1, background, (28, 28))
 
 
 def distorted(images: Floats, *noise: float, **limits: float) -> Floats:
@@ -107,7 +107,7 @@ def test_the_elastic_field_has_the_given_amplitude_and_smoothness(
 
 def test_noise_depends_on_seed_epoch_and_image_only() -> None:
     seed_1 = augmenter(rotation=10, elastic_amplitude=1)
-    seed_2 = Augmenter(seed_1.augmentation, 2, 0.0)
+    seed_2 = Augmenter(seed_1.augmentation, 2, 0.0, (28, 28))
     noise = seed_1.noise(6, 1).numpy()
     assert (seed_1.noise(6, 1).numpy() == noise).all()
     assert (seed_1.noise(9, 1)[:6].numpy() == noise).all()
@@ -116,6 +116,40 @@ def test_noise_depends_on_seed_epoch_and_image_only() -> None:
     assert len({row.tobytes() for row in noise}) == 6
     assert -1 <= noise.min() < -0.99
     assert 0.99 < noise.max() <= 1
+
+
+def test_an_image_of_another_shape_is_distorted_about_its_own_centre() -> None:
+    images = RANDOM.random((2, 20, 30), dtype=np.float32)
+    limits = Augmentation(**NONE | {"rotation": 90}, elastic_amplitude=0, elastic_smoothness=5)
+    turn = np.array([[1, 0, 0, 0, 0, 0]] * 2, np.float32)
+    turned = np.asarray(Augmenter(limits, 1, 0.0, (20, 30))(images, turn))
+    # A quarter turn of the square in the middle; the rest is turned out of the image, or black.
+    expected = np.zeros_like(images)
+    expected[:, :, 5:25] = np.rot90(images[:, :, 5:25], -1, axes=(1, 2))
+    np.testing.assert_allclose(turned, expected, atol=1e-5)
+
+
+def test_channels_are_distorted_together_as_gray_images_are() -> None:
+    limits = {"rotation": 20, "scale": 0.2, "shear": 10, "shift": 2, "elastic_amplitude": 2}
+    gray = augmenter(-0.5, **limits)
+    colour = Augmenter(gray.augmentation, 1, -0.5, (28, 28, 3))
+    noise = gray.noise(3, 1)
+    np.testing.assert_array_equal(colour.noise(3, 1), noise)
+    channels: list[Floats] = [IMAGES, 1 - IMAGES, IMAGES * np.float32(0.5)]
+    distorted_colour = np.asarray(colour(np.stack(channels, axis=-1), noise))
+    for index, channel in enumerate(channels):
+        np.testing.assert_array_equal(distorted_colour[..., index], gray(channel, noise))
+
+
+def test_the_elastic_field_of_another_shape_has_the_given_amplitude() -> None:
+    limits = Augmentation(**NONE, elastic_amplitude=2, elastic_smoothness=4)
+    elastic = Augmenter(limits, 1, 0.0, (16, 40, 3))
+    rows, columns = elastic.source_positions(elastic.noise(4_000, 1))
+    own_rows, own_columns = np.mgrid[:16, :40]
+    for displacement in (rows - own_rows, columns - own_columns):
+        field = np.asarray(displacement)
+        assert field.shape == (4_000, 16, 40)
+        np.testing.assert_allclose(np.sqrt((field**2).mean(0)), 2, rtol=0.1)
 
 
 @pytest.mark.parametrize("name", NONE)

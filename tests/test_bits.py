@@ -78,8 +78,8 @@ augmentation = Augmentation(
     rotation=20, scale=0.2, shear=10, shift=2, elastic_amplitude=1, elastic_smoothness=5
 )
 for batch_size, network, schedule, augmenter in (
-    (32, build_network([512, 256, 128], seed=1), "constant", None),
-    (1_024, others, "cosine", Augmenter(augmentation, 1, 0.0)),
+    (32, build_network([512, 256, 128], 1, (28, 28), 10), "constant", None),
+    (1_024, others, "cosine", Augmenter(augmentation, 1, 0.0, (28, 28))),
 ):
     network.compile(optimizer(0.001, schedule, 40), LOSS, metrics=["accuracy"])
     compile_epochs(network, x, y, batch_size, augmenter=augmenter)

@@ -366,7 +366,7 @@ def test_a_layer_that_cannot_be_trained_is_named(layer: Any, problem: str) -> No
 
 
 def test_xla_computes_no_product_with_eigen() -> None:
-    network = build_network([16, 12], seed=1)
+    network = build_network([16, 12], 1, (28, 28), 10)
     network.compile(keras.optimizers.Adam(), CROSS_ENTROPY, metrics=["accuracy"])
     compile_epochs(network, X[:16], Y[:16], 8)
     (epoch_and_order,) = permutations(16, 3, 1, 1)

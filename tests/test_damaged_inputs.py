@@ -74,13 +74,13 @@ def models() -> tuple[list[bytes], Read]:
 
     path = Path("model.h5")
     images = np.zeros((1, 28, 28), np.uint8)
-    network = build_network([8], seed=1)
+    network = build_network([8], 1, (28, 28), 10)
     network.compile("adam", "sparse_categorical_crossentropy")
     save_network(network, ["accuracy"], Scaling(0.0, 255.0), path)
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        network, scaling = load_network(path)
+        network, scaling = load_network(path, (28, 28), 10)
         network(scaling(images))
 
     return [path.read_bytes()], read
@@ -91,7 +91,9 @@ def checkpoints() -> tuple[list[bytes], Read]:
 
     checkpoint = Checkpoint(Path("checkpoint.npz"), {"code": "1"})
     variables = [np.zeros((9, 9), np.float32)] * 5
-    checkpoint.save(State(variables, [{"loss": 0.5, "val_loss": 0.5}] * 3))
+    history = [{"loss": 0.5, "val_loss": 0.5}] * 3
+    callbacks = [{"wait": 3, "best_weights": [np.ones(9)]}]
+    checkpoint.save(State(variables, history, ["0"] * 3, callbacks, False))
 
     def read(content: bytes) -> None:
         checkpoint.path.write_bytes(content)

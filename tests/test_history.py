@@ -103,22 +103,18 @@ def test_after_each_epoch_the_files_have_all_epochs_so_far(folder: Path) -> None
 def test_other_metrics_get_curves_and_the_metrics_are_those_of_the_saved_epoch(
     folder: Path,
 ) -> None:
-    """`learning_rate` is a log of a callback, without validation."""
     more = [logs | {"auc": 0.5, "val_auc": 0.25, "learning_rate": 1e-3} for logs in EPOCHS]
     with write_history(folder) as history:
         for logs in more:
             history.add_epoch(logs)
         history.set_metrics(1, more[0])
     files = read_all(folder)
-    assert set(files) == FILES | {"plots/custom/auc.json", "plots/custom/learning_rate.json"}
+    assert set(files) == FILES | {"plots/custom/auc.json"}
     assert json.loads(files["metrics.json"]) == {
         "train": {"accuracy": 0.9, "auc": 0.5},
         "validation": {"accuracy": 0.95, "auc": 0.25},
         "step": 1,
     }
-    assert json.loads(files["plots/custom/learning_rate.json"]) == [
-        {"step": step, "split": "train", "learning_rate": 0.001} for step in (1, 2)
-    ]
     assert len(read_curves(files["plots/custom/auc.json"], "auc")) == 2
 
 

@@ -5,6 +5,7 @@ Temporary clones and their processes are tested by test_repository.py.
 """
 
 import contextlib
+import json
 import random
 import re
 import shutil
@@ -90,7 +91,7 @@ def add_layers(project: Project) -> None:
     """Adds layers with state beyond trained weights: moving averages, and random numbers."""
     path = project.folder / "stages/training/network.py"
     text = path.read_text()
-    last_layer = '            keras.layers.Dense(CLASSES, activation="softmax"),\n'
+    last_layer = '            keras.layers.Dense(classes, activation="softmax"),\n'
     assert last_layer in text
     more = "keras.layers.BatchNormalization(),\n            keras.layers.Dropout(0.3),\n"
     path.write_text(text.replace(last_layer, f"            {more}{last_layer}"))
@@ -109,6 +110,77 @@ def test_a_killed_training_with_all_kinds_of_state_ends_with_the_same_bytes(
         }
     )
     check_killed_training(real_project, [signal.SIGKILL], 12)
+
+
+# Kills the training at a moment such as "on_epoch_begin 2", before the epoch is in the checkpoint.
+CALLBACKS = """
+import os, signal
+
+
+class Counter(keras.callbacks.Callback):
+    counts = ()
+
+    def on_train_begin(self, logs=None):
+        self.counts = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.counts.append([epoch, len(self.counts), logs["loss"]])
+        if len(self.counts) == 4:
+            self.model.optimizer.learning_rate = 0.0005
+
+
+class Kill(keras.callbacks.Callback):
+    def at(self, moment):
+        if os.environ.get("KILL_AT") == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.at(f"on_epoch_begin {epoch}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.at(f"on_epoch_end {epoch}")
+
+    def on_train_end(self, logs=None):
+        self.at("on_train_end")
+
+
+def callbacks():
+    # Nothing is an improvement after the first epoch, which is number 0.
+    return [
+        keras.callbacks.ReduceLROnPlateau(min_delta=10, patience=2, factor=0.5),
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.99 * rate),
+        keras.callbacks.EarlyStopping(min_delta=10, patience=5, restore_best_weights=True),
+        Counter(),
+        Kill(),
+    ]
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_with_callbacks_ends_with_the_same_bytes(real_project: Project) -> None:
+    """Killed before, in and after the epochs in which a rate is reduced and the training stops."""
+    real_project.set({"model": {"hidden_units": [8]}, "train": {"epochs": 9, "batch_size": 200}})
+    with (real_project.folder / "stages/training/network.py").open("a") as file:
+        file.write(CALLBACKS)
+    history = "metrics/train/plots/custom/loss.json"
+
+    output = real_project.run(*TRAIN)
+    assert "6 epochs, of which the network is that of epoch 1: loss " in output
+    expected = (real_project.folder / MODEL).read_bytes()
+    curve, metrics = (real_project.read(name) for name in (history, "metrics/train/metrics.json"))
+    (real_project.folder / MODEL).unlink()
+    moments = "on_epoch_begin 1", "on_epoch_end 2", "on_epoch_end 5", "on_train_end"
+    for saved, moment in enumerate(moments):
+        killed = real_project.run(*TRAIN, fails=True, environment={"KILL_AT": moment})
+        assert ("Resuming" in killed) == bool(saved)
+        assert not (real_project.folder / MODEL).exists()
+    assert epochs_saved(real_project) == 6
+    output = real_project.run(*TRAIN)
+    assert "Resuming after epoch 6" in output
+    assert "epoch 7/" not in output
+    assert (real_project.folder / MODEL).read_bytes() == expected
+    assert real_project.read(history) == curve
+    assert real_project.read("metrics/train/metrics.json") == metrics
 
 
 @pytest.mark.long
@@ -157,18 +229,7 @@ def epochs_saved(project: Project) -> int:
     if not path.exists():
         return 0
     with np.load(path) as file:
-        return str(file["about"]).count("val_loss")
-
-
-@pytest.fixture
-def stage(real_project: Project, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The stage, whose main() trains `real_project` in this process."""
-    from stages import train
-
-    monkeypatch.chdir(real_project.folder)
-    # TensorFlow takes no other number of threads after its first computation in a process.
-    monkeypatch.setattr(train, "set_threads", lambda: None)
-    return train
+        return len(json.loads(str(file["about"]))["history"])
 
 
 @pytest.mark.slow

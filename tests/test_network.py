@@ -19,6 +19,7 @@ from stages.training.prediction import BATCH_SIZE, predictor
 from stages.training.tensorflow_setup import keras
 
 pytestmark = pytest.mark.xdist_group("network")  # its fixture is made once
+DIGITS = ((28, 28), 10)  # shape of an image, number of classes
 SCALING = Scaling(33.5, 78.25)
 IMAGES = np.random.default_rng(0).random((5, 28, 28), dtype=np.float32)
 layers = keras.layers
@@ -26,7 +27,7 @@ layers = keras.layers
 
 @pytest.fixture(scope="module")
 def trained() -> Any:
-    network = build_network([4], seed=1)
+    network = build_network([4], 1, *DIGITS)
     network.compile(keras.optimizers.SGD(0.05, momentum=0.9), "sparse_categorical_crossentropy")
     network.fit(IMAGES, np.arange(5), verbose=0)
     return network
@@ -40,7 +41,7 @@ def saved(trained: Any, tmp_path: Path) -> Path:
 
 
 def test_a_saved_network_is_loaded_unchanged(trained: Any, saved: Path) -> None:
-    network, scaling = load_network(saved)
+    network, scaling = load_network(saved, *DIGITS)
     assert scaling == SCALING
     for loaded, original in zip(network.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_array_equal(loaded, original)
@@ -68,7 +69,7 @@ def test_damage_of_the_model_file_is_reported_or_harmless(trained: Any, saved: P
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
         saved.write_bytes(content)
         try:
-            network, scaling = load_network(saved)
+            network, scaling = load_network(saved, *DIGITS)
         except UserError as problem:
             messages.append(str(problem))
         else:
@@ -80,10 +81,10 @@ def test_damage_of_the_model_file_is_reported_or_harmless(trained: Any, saved: P
     for size in range(0, len(whole), len(whole) // 20):
         saved.write_bytes(whole[:size])
         with pytest.raises(UserError, match="is not a network saved by this project"):
-            load_network(saved)
+            load_network(saved, *DIGITS)
     saved.unlink()
     with pytest.raises(UserError, match=f"{saved} is missing; make repro makes it"):
-        load_network(saved)
+        load_network(saved, *DIGITS)
 
 
 def set_a_weight_to_nan(file: h5py.File) -> None:
@@ -127,11 +128,11 @@ def test_an_edited_model_file_is_refused(
     with h5py.File(saved, "r+") as file:
         edit(file)
     with pytest.raises(UserError, match=f"{saved} has changed since it was saved; .*"):
-        load_network(saved)
+        load_network(saved, *DIGITS)
     with h5py.File(saved, "r+") as file:  # the checks also hold with a correct checksum
         file.attrs[CHECKSUM] = checksum(file)
     with pytest.raises(UserError) as raised:
-        load_network(saved)
+        load_network(saved, *DIGITS)
     assert re.fullmatch(f"{saved} {problem}", str(raised.value))
 
 
@@ -181,9 +182,9 @@ def sequential(*middle: Any, shape: tuple[int, ...] = (28, 28), last: Any = None
 def test_a_network_that_does_not_classify_digits_is_refused(
     architecture: Callable[[], Any], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_module, "architecture", lambda _: architecture())
+    monkeypatch.setattr(build_module, "architecture", lambda *_: architecture())
     with pytest.raises(UserError) as raised:
-        build_network([4], seed=1)
+        build_network([4], 1, *DIGITS)
     assert re.fullmatch(problem, str(raised.value))
 
 
@@ -199,9 +200,8 @@ def test_a_layer_that_cannot_be_saved_is_refused_before_the_training(
     layer: Any, problem: str
 ) -> None:
     network = sequential(layers.Reshape((28, 28, 1)), layer)
-    network.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     with pytest.raises(UserError) as raised:
-        check_savable(network)
+        check_savable(network, keras.optimizers.SGD())
     message = str(raised.value)
     assert message.startswith("The layer odd could not be saved and loaded again: ")
     assert problem in message
@@ -210,21 +210,20 @@ def test_a_layer_that_cannot_be_saved_is_refused_before_the_training(
 
 def test_an_optimizer_that_cannot_be_saved_is_refused_before_the_training() -> None:
     class Stubborn(keras.optimizers.SGD):  # type: ignore[misc]
-        def __init__(self, needed: int) -> None:
+        def __init__(self, needed: float) -> None:
             super().__init__(needed)
 
-    network = sequential()
-    network.compile(Stubborn(1), "sparse_categorical_crossentropy")
-    with pytest.raises(UserError, match="The network could not be saved and loaded again: .*"):
-        check_savable(network)
+    with pytest.raises(UserError, match=r"\AThe optimizer \w+ could not be saved and .*\Z"):
+        check_savable(sequential(), Stubborn(0.1))
 
 
 def test_layers_without_a_seed_get_one_from_train_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        build_module, "architecture", lambda _: sequential(layers.Dense(4), layers.Dropout(0.5))
+        build_module, "architecture", lambda *_: sequential(layers.Dense(4), layers.Dropout(0.5))
     )
     first, again, other = (
-        [variable.numpy() for variable in build_network([], seed).variables] for seed in (1, 1, 2)
+        [variable.numpy() for variable in build_network([], seed, *DIGITS).variables]
+        for seed in (1, 1, 2)
     )
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(first) == 5  # two kernels, two biases, and the seed state of Dropout
@@ -232,7 +231,28 @@ def test_layers_without_a_seed_get_one_from_train_seed(monkeypatch: pytest.Monke
 
 
 def test_the_tutorials_network_has_567434_parameters() -> None:
-    assert build_network([512, 256, 128], seed=0).count_params() == 567_434
+    assert build_network([512, 256, 128], 0, *DIGITS).count_params() == 567_434
+
+
+@pytest.mark.parametrize(("image_shape", "classes"), [((20, 24), 2), ((32, 32, 3), 26)])
+def test_the_network_fits_any_images_and_classes(
+    image_shape: tuple[int, ...], classes: int, tmp_path: Path
+) -> None:
+    network = build_network([4], 1, image_shape, classes)
+    images = np.random.default_rng(0).random((3, *image_shape), dtype=np.float32)
+    probabilities = predictor(network)(images)
+    assert probabilities.shape == (3, classes)
+    network.compile("sgd", "sparse_categorical_crossentropy")
+    path = tmp_path / "network.h5"
+    save_network(network, [], SCALING, path)
+    loaded, _ = load_network(path, image_shape, classes)
+    np.testing.assert_array_equal(predictor(loaded)(images), probabilities)
+    for other, problem in (
+        ((image_shape, 10), rf"has the outputs .* \(None, {classes}\); expected one of .*, 10\)"),
+        (((28, 28), classes), r"has the inputs .*; expected one of shape \(None, 28, 28\)"),
+    ):
+        with pytest.raises(UserError, match=f"{path} {problem}"):
+            load_network(path, *other)
 
 
 def test_predictions_are_those_of_keras_for_any_number_of_images() -> None:

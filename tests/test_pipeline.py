@@ -224,15 +224,20 @@ def test_the_model_card_has_a_row_for_each_class() -> None:
         "baseline_error_high": 75.0,
         "expected_calibration_error": 0.0123,
     }
-    text = card.markdown(parameters, scores, Counter(zip("00011122", "02010021", strict=True)))
+    images = Counter(zip("00011122", "02010021", strict=True))
+    text = card.markdown(parameters, scores, images, (28, 28), "0123456789")
+    assert "from an image of 28×28 pixels to the probabilities of\n10 classes." in text
     assert "On 8 test images: error 42.86%, 90% interval 15.80–75.00.\n" in text
     assert "The expected calibration error is 1.23%." in text
     assert "made with `train.seed` 7." in text
     assert (
         "| 0 | 3 | 1 | 33.33% | 2 |\n| 1 | 3 | 2 | 66.67% | 0 |\n| 2 | 2 | 1 | 50.00% | 1 |" in text
     )
-    without_mistakes = card.markdown(parameters, scores, Counter([("0", "0")]))
-    assert "| 0 | 1 | 0 | 0.00% | – |" in without_mistakes
+    # Rows and equally frequent mistakes are in the order of the classes.
+    images = Counter([("b", "b"), ("a", "b"), ("a", "c")])
+    text = card.markdown(parameters, scores, images, (32, 20, 3), "cba")
+    assert "| b | 1 | 0 | 0.00% | – |\n| a | 2 | 2 | 100.00% | c |\n" in text
+    assert "from an image of 32×20 pixels in 3 channels to the probabilities of\n3 classes." in text
 
 
 def test_the_committed_model_card_is_that_of_the_committed_results() -> None:

@@ -16,8 +16,6 @@ import numpy.typing as npt
 from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError
 
-CLASSES = 10
-SIDE = 28
 SUMS = "SHA256SUMS"
 # Exceptions of NumPy for a damaged file; the last four come from a damaged header.
 UNREADABLE = (ValueError, EOFError, OSError, TypeError, OverflowError, SyntaxError, TokenError)
@@ -44,50 +42,54 @@ def load_split(directory: Path, split: str, dtype: npt.DTypeLike) -> tuple[Array
         dtype: the expected type of the images, uint8 or float32.
 
     Returns:
-        Images of this dtype and shape (n, 28, 28), memory-mapped, and labels, uint8 of shape (n,).
+        Images of this dtype and shape (n, *load_image_shape(directory)), memory-mapped, and
+        labels, uint8 of shape (n,).
 
     Raises:
-        UserError: a file is missing, damaged or changed, or has another type or shape, or the
-            labels do not fit the images.
+        UserError: a file is missing, damaged or changed, or has another type or shape, or images,
+            labels and class names do not fit each other.
     """
     x_path, y_path = directory / f"x_{split}.npy", directory / f"y_{split}.npy"
-    x = load_array(x_path, dtype, (SIDE, SIDE))
+    x = load_array(x_path, dtype, load_image_shape(directory))
     y = load_array(y_path, np.uint8, ())
     if len(x) != len(y):
         raise damaged(y_path, f"has {len(y)} labels for {len(x)} images")
-    if y.size and y.max() >= CLASSES:
-        raise damaged(y_path, f"contains the label {y.max()}; expected 0 to {CLASSES - 1}")
+    last = len(load_classes(directory)) - 1
+    if y.size and y.max() > last:
+        raise damaged(y_path, f"contains the label {y.max()}; expected 0 to {last}")
     return x, np.array(y)
+
+
+def load_image_shape(directory: Path) -> tuple[int, ...]:
+    """The shape of an image, (h, w) or (h, w, channels), which is the same in all splits.
+
+    Raises:
+        UserError: the file of the training images is missing or damaged, or has no images.
+    """
+    path = directory / "x_train.npy"
+    shape = map_array(path).shape
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise damaged(path, f"has shape {shape}; expected (n, h, w) or (n, h, w, channels)")
+    return shape[1:]
 
 
 def load_classes(directory: Path) -> list[str]:
     """Loads the class names, in the order of the labels.
 
     Raises:
-        UserError: as for `load_array`, or the number of classes is wrong.
+        UserError: as for `load_array`.
     """
-    path = directory / "classes.npy"
-    classes: list[str] = load_array(path, np.str_, ()).tolist()
-    if len(classes) != CLASSES:
-        raise damaged(path, f"has {len(classes)} class names; expected {CLASSES}")
+    classes: list[str] = load_array(directory / "classes.npy", np.str_, ()).tolist()
     return classes
 
 
 def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) -> Array:
     """Memory-maps an array of n items after checking its type, shape and checksum.
 
-    The map is copy-on-write: it counts as writable, as DLPack demands, and the file stays as it is.
-
     Raises:
         UserError: the file is missing, damaged or changed, or has another type or shape.
     """
-    try:
-        # np.load would also open zip and pickle files.
-        array: Array = np.lib.format.open_memmap(path, mode="c")
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; dvc repro makes it") from None
-    except UNREADABLE as problem:
-        raise damaged(path, f"cannot be read ({problem})") from None
+    array = map_array(path)
     expected = f"{np.dtype(dtype)} of shape {('n', *item_shape)}".replace("'", "")
     # issubdtype accepts strings of any length.
     is_expected_type = np.issubdtype(array.dtype, dtype) and array.dtype.isnative
@@ -96,6 +98,23 @@ def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) ->
     if checksums(path.parent / SUMS).get(path.name) != sha256(path):
         raise damaged(path, f"has changed: its SHA-256 is not the one in {SUMS}")
     return array
+
+
+def map_array(path: Path) -> Array:
+    """Memory-maps an array.
+
+    The map is copy-on-write: it counts as writable, as DLPack demands, and the file stays as it is.
+
+    Raises:
+        UserError: the file is missing or has no valid header.
+    """
+    try:
+        # np.load would also open zip and pickle files.
+        return np.lib.format.open_memmap(path, mode="c")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; dvc repro makes it") from None
+    except UNREADABLE as problem:
+        raise damaged(path, f"cannot be read ({problem})") from None
 
 
 def checksums(path: Path) -> dict[str, str]:

@@ -1,21 +1,21 @@
-"""Data sets: their files with checksums, class names and mirrors.
+"""Data sets: `DATASETS` has an entry for each.
 
-mirrors.py downloads the files.
+mirrors.py downloads the files of an entry.
 """
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.common.errors import UserError
-from stages.data.arrays import SIDE
 from stages.data.splits import stratified_mask
 
 UInt8 = npt.NDArray[np.uint8]
+ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 class PinnedFile(NamedTuple):
@@ -36,15 +36,20 @@ class PinnedFile(NamedTuple):
 
 
 class DataSet(NamedTuple):
-    """A data set of images of 28×28 pixels in ten classes.
+    """A data set of images of any size, gray or with channels, in two or more classes.
+
+    It has either `files` with `mirrors`, or `load`.
 
     Attributes:
         training_images: their number, the upper bound of validation images and batch size.
-        classes: names of the classes, in the order of the labels 0 to 9.
+        classes: names of the classes, in the order of the labels; at most 256.
         origin: where the images come from, one or two sentences for the model card.
-        files: IDX files by the name of the array that they contain. A data set without files
-            comes with an installed package.
+        files: IDX files by the name of the array that they contain.
         mirrors: public URLs of directories with the files.
+        load: a function that returns the arrays by name, all uint8: x_train and x_test of shape
+            (n, h, w) or (n, h, w, channels), y_train and y_test of shape (n,).
+        first_label: the label of the first class in the files or arrays. It is subtracted, so that
+            labels in data/raw start at 0.
     """
 
     training_images: int
@@ -52,6 +57,8 @@ class DataSet(NamedTuple):
     origin: str
     files: Mapping[str, PinnedFile] = {}
     mirrors: tuple[str, ...] = ()
+    load: Callable[[], Mapping[str, UInt8]] | None = None
+    first_label: int = 0
 
 
 MNIST = {
@@ -117,27 +124,6 @@ MNIST_ORIGIN = (
     "pupils. The makers of MNIST scaled and centred them."
 )
 
-DATASETS = {
-    "mnist": DataSet(
-        60_000,
-        DIGITS,
-        f"{MNIST_ORIGIN} The test images are by other writers than the training images.",
-        MNIST,
-        (
-            "https://storage.googleapis.com/cvdf-datasets/mnist/",
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        ),
-    ),
-    "mnist-5k": DataSet(4_000, DIGITS, MNIST_ORIGIN),
-    "fashion-mnist": DataSet(
-        60_000,
-        GARMENTS,
-        "Its images are photographs of products of the shop Zalando.",
-        FASHION_MNIST,
-        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
-    ),
-}
-
 MNIST_5K_TEST_IMAGES = 1_000
 MNIST_5K_SHA256 = "da9cc436cccc54605816356aa82e8fd6e02769d4e6dbdf39de551caa5dd38d2a"
 
@@ -186,7 +172,7 @@ def embedded_mnist_5k() -> dict[str, UInt8]:
 
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # (5000, 785)
     table = np.random.default_rng(seed=0).permutation(table)
-    x, y = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1]
+    x, y = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
     test = stratified_mask(y, MNIST_5K_TEST_IMAGES)
     arrays = {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test]}
     if content_sha256(arrays) != MNIST_5K_SHA256:
@@ -203,3 +189,85 @@ def content_sha256(arrays: Mapping[str, UInt8]) -> str:
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+DATASETS = {
+    "mnist": DataSet(
+        60_000,
+        DIGITS,
+        f"{MNIST_ORIGIN} The test images are by other writers than the training images.",
+        MNIST,
+        (
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        ),
+    ),
+    "mnist-5k": DataSet(4_000, DIGITS, MNIST_ORIGIN, load=embedded_mnist_5k),
+    "fashion-mnist": DataSet(
+        60_000,
+        GARMENTS,
+        "Its images are photographs of products of the shop Zalando.",
+        FASHION_MNIST,
+        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    ),
+}
+
+
+def check_entry(name: str) -> None:
+    """Checks an entry of DATASETS.
+
+    Raises:
+        UserError: it has neither files nor a function, or both, or its class names are invalid.
+    """
+    entry = DATASETS[name]
+    if bool(entry.files) == bool(entry.load):
+        found = "both files and load" if entry.load else "neither files nor load"
+        raise entry_error(name, f"has {found}; expected one of them")
+    if len(set(entry.classes)) != len(entry.classes) or not 2 <= len(entry.classes) <= 256:
+        raise entry_error(name, f"has the classes {entry.classes}; expected 2 to 256 unique names")
+
+
+def checked_arrays(name: str, arrays: Mapping[str, UInt8]) -> dict[str, UInt8]:
+    """Checks the arrays of a data set against its entry, and makes its labels start at 0.
+
+    Args:
+        name: of the data set.
+        arrays: as described at `DataSet.load`.
+
+    Raises:
+        UserError: an array is missing, or has another type, shape, length or label than the entry
+            says.
+    """
+    entry = DATASETS[name]
+    if not isinstance(arrays, Mapping) or set(arrays) != set(ARRAY_NAMES):
+        is_mapping = isinstance(arrays, Mapping)
+        found = ", ".join(map(str, arrays)) if is_mapping else f"a {type(arrays).__name__}"
+        raise entry_error(name, f"gives {found}; expected a dictionary of {', '.join(ARRAY_NAMES)}")
+    result = {key: np.asanyarray(arrays[key]) for key in ARRAY_NAMES}
+    image_shape = result["x_train"].shape[1:]
+    is_image = len(image_shape) in (2, 3)
+    for key, array in result.items():
+        shape = (image_shape if is_image else ("h", "w")) if key.startswith("x") else ()
+        if array.dtype != np.uint8 or array.shape[1:] != shape or not array.size:
+            expected = str(("n", *shape)).replace("'", "")
+            raise entry_error(
+                name,
+                f"gives {key} as {array.dtype} of shape {array.shape}; "
+                f"expected uint8 of shape {expected}",
+            )
+    first, last = entry.first_label, entry.first_label + len(entry.classes) - 1
+    for split, images in (("train", entry.training_images), ("test", len(result["x_test"]))):
+        x, y = result[f"x_{split}"], result[f"y_{split}"]
+        if not len(x) == len(y) == images:
+            found = f"{len(x)} images and {len(y)} labels in {split}"
+            raise entry_error(name, f"gives {found}; expected {images}")
+        if y.min() < first or y.max() > last:
+            raise entry_error(
+                name, f"gives labels from {y.min()} to {y.max()}; expected {first} to {last}"
+            )
+        result[f"y_{split}"] = y - np.uint8(first)
+    return result
+
+
+def entry_error(name: str, problem: str) -> UserError:
+    return UserError(f'stages/data/datasets.py: DATASETS["{name}"] {problem}')

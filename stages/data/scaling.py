@@ -19,7 +19,7 @@ class Scaling(NamedTuple):
         Args:
             name: `unit` maps 0..255 to 0..1. `standard` gives the training pixels, taken
                 together, mean 0 and variance 1.
-            x_train: uint8 of shape (n, 28, 28).
+            x_train: uint8 of any shape.
         """
         if name == "unit":
             return cls(offset=0.0, divisor=255.0)

@@ -20,6 +20,7 @@ mpl.rcParams["text.parse_math"] = False  # a branch name may contain $
 # From Okabe and Ito's palette for colour-blind readers.
 BLUE, ORANGE = "#0072B2", "#D55E00"
 DPI = 100
+BOX_PX = 84  # three times MNIST's 28
 Array = npt.NDArray[Any]
 
 
@@ -30,10 +31,12 @@ def save(figure: Figure, path: Path, software: str | None = None) -> None:
 
 
 def draw_digits(images: Array, captions: Sequence[str], title: str = "") -> Figure:
-    """Draws digits in a grid, dark on white, with a caption above each.
+    """Draws images in a grid with a caption above each: gray ones dark on white, RGB in colour.
 
     Args:
-        images: shape (n, 28, 28); the colours span each image's own range of values.
+        images: shape (n, h, w) or (n, h, w, channels), of any range of values: the darkest and
+            brightest colour are those of the image's own smallest and largest value. Channels
+            other than RGB are averaged.
         captions: n texts.
         title: text above the grid.
     """
@@ -42,18 +45,31 @@ def draw_digits(images: Array, captions: Sequence[str], title: str = "") -> Figu
     width, height, above = 110 * columns, 118 * rows, 50
     figure = Figure(figsize=(width / DPI, (above + height) / DPI))
     figure.suptitle(title, y=1 - 10 / (above + height))
+    largest = max(images.shape[1:3])
+    # Whole pixels, so that all are drawn in the same size; a large image is reduced.
+    scale = BOX_PX // largest if largest <= BOX_PX else BOX_PX / largest
     # One pair of axes for all digits, in pixels: an axes object for each digit takes five times as
     # long, and rounds some digits to another size.
     axes = figure.add_axes((0, 0, 1, height / (above + height)))
     axes.axis("off")
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(place, columns)
-        left, top = 110 * column + 13, 118 * row + 26
-        axes.imshow(image, cmap="gray_r", extent=(left, left + 84, top + 84, top))  # 3 * 28
+        left, top = 110 * column + 13, 118 * row + 26  # of a square with the side BOX_PX
+        height_px, width_px = (scale * side for side in image.shape[:2])
+        x, y = left + (BOX_PX - width_px) // 2, top + (BOX_PX - height_px) // 2
+        axes.imshow(as_drawn(image), cmap="gray_r", extent=(x, x + width_px, y + height_px, y))
         size = min(10, 160 / max(1, len(caption)))  # 15 letters of 10 pt fit a digit
-        axes.text(left + 42, top - 4, caption, ha="center", fontsize=size)
+        axes.text(left + BOX_PX / 2, top - 4, caption, ha="center", fontsize=size)
     axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
+
+
+def as_drawn(image: Array) -> Array:
+    """An image for `imshow`: of shape (h, w), or (h, w, 3) from 0 to 1 if it is RGB."""
+    if image.ndim == 3 and image.shape[2] == 3:
+        low, high = float(image.min()), float(image.max())
+        return (image.astype(np.float64) - low) / max(high - low, 1e-9)
+    return image.mean(axis=2) if image.ndim == 3 else image
 
 
 def draw_predictions(

@@ -16,7 +16,7 @@ def scores(probabilities: Floats, labels: Labels, confidence: float) -> dict[str
     """Computes the metrics of metrics/evaluate.json.
 
     Args:
-        probabilities: float32 of shape (n, 10), rows with sum 1.
+        probabilities: float32 of shape (n, classes), rows with sum 1.
         labels: uint8 of shape (n,), n at least 1.
         confidence: confidence level of the interval, such as 0.95.
 
@@ -61,7 +61,7 @@ def calibration(probabilities: Floats, labels: Labels) -> pd.DataFrame:
     """Groups images by confidence into bins of equal width.
 
     Args:
-        probabilities: float32 of shape (n, 10), rows with sum 1.
+        probabilities: float32 of shape (n, classes), rows with sum 1.
         labels: uint8 of shape (n,).
 
     Returns:

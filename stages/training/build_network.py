@@ -8,16 +8,19 @@ from stages.training.network_checks import check_network, check_trainable
 from stages.training.tensorflow_setup import keras
 
 
-def build_network(hidden_units: Sequence[int], seed: int) -> Any:
+def build_network(
+    hidden_units: Sequence[int], seed: int, image_shape: tuple[int, ...], classes: int
+) -> Any:
     """Builds the untrained network.
 
     Args:
         hidden_units: units of each hidden layer, first to last.
         seed: from 0 to 2**32 - 1; determines the initial weights and all random layers.
+        image_shape: (h, w) or (h, w, channels).
+        classes: number of classes.
 
     Returns:
-        A keras.Model, float32 (n, 28, 28) -> (n, 10). With [512, 256, 128] it has 567,434
-        parameters.
+        A keras.Model, float32 (n, *image_shape) -> (n, classes).
 
     Raises:
         UserError: the network has other inputs or outputs, gives no probabilities, or has a layer
@@ -25,7 +28,7 @@ def build_network(hidden_units: Sequence[int], seed: int) -> Any:
     """
     # Keras derives the seed of each initializer and random layer without a seed from this one.
     keras.utils.set_random_seed(seed)
-    network = architecture(hidden_units)
-    check_network(network, "The network")
+    network = architecture(hidden_units, image_shape, classes)
+    check_network(network, "The network", image_shape, classes)
     check_trainable(network)
     return network

@@ -103,8 +103,8 @@ class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
                     self.is_saving = False
                     self.checkpoint.remove()
                     print(
-                        f"{type(callback).__name__}.{name} is a {kind}, which a checkpoint cannot "
-                        "save; if it is killed, this training starts again at epoch 1"
+                        f"{type(callback).__name__}.{name} has the type {kind}, which no "
+                        "checkpoint can save: a killed training starts again at epoch 1"
                     )
                     return
 

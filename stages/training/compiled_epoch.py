@@ -15,7 +15,7 @@ import numpy.typing as npt
 from stages.common.errors import UserError
 from stages.training.augmentation import Augmenter
 from stages.training.deterministic_layers import deterministic_layers
-from stages.training.network_checks import NOT_COMPILABLE, check_metrics
+from stages.training.network_checks import NOT_COMPILABLE, check_metrics, check_sample_weight
 from stages.training.tensorflow_setup import tf
 
 Array = npt.NDArray[Any]
@@ -53,6 +53,7 @@ def compile_epochs(
     network.optimizer.build(network.trainable_variables)
     data = [zero_copy_tensor(x), tf.constant(y)]
     if sample_weight is not None:
+        check_sample_weight(sample_weight, len(y))
         data.append(tf.constant(sample_weight, tf.float32))
     train_batch, evaluate_batch = network.train_step, network.test_step
 

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from stages.common.atomic_write import atomic_write, remove
 from stages.common.errors import UserError
 
 PREFIXES = {"train": "", "validation": "val_"}  # of the names in Keras's logs
+METRICS = ("loss", "accuracy")  # that every training has
 Logs = Mapping[str, float]
 
 
@@ -32,19 +33,13 @@ class History:
         self.curves: dict[str, list[dict[str, Any]]] = {}
 
     def add_epoch(self, logs: Logs) -> None:
-        """Adds Keras's logs of the next epoch as points of the curves, and as metrics.
-
-        Logs without validation, such as a learning rate, get a curve too.
-        """
+        """Adds Keras's logs of the next epoch as points of the curves, and as metrics."""
         epoch = self.live.step
-        for name in logs:
-            if name.startswith("val_"):
-                continue
+        for name in metric_names(logs):
             points = self.curves.setdefault(name, [])
             for split, prefix in PREFIXES.items():
-                if prefix + name in logs:
-                    value = round(logs[prefix + name], 6)
-                    points.append({"step": epoch, "split": split, name: value})
+                value = round(logs[prefix + name], 6)
+                points.append({"step": epoch, "split": split, name: value})
             # One file for both splits: DVC draws a plot for each file.
             self.live.log_plot(name, points, x="step", y=name)
         self.set_metrics(epoch, logs)
@@ -66,9 +61,29 @@ class History:
 
 
 def metric_names(logs: Logs) -> list[str]:
-    """The metrics in Keras's logs that are measured on both splits, loss first."""
+    """The metrics in Keras's logs, loss first; not the learning rate that a callback adds."""
     names = [name for name in logs if f"val_{name}" in logs]
     return sorted(names, key=lambda name: name != "loss")
+
+
+def check_declared(metrics: Iterable[str], directory: Path) -> None:
+    """Checks that dvc.yaml has an output for the curve of each metric.
+
+    Args:
+        metrics: their names.
+        directory: output directory of `write_history`.
+
+    Raises:
+        UserError: it has none.
+    """
+    text = Path("dvc.yaml").read_text(encoding="utf-8")
+    for name in metrics:
+        path = directory / f"plots/custom/{name}.json"
+        if path.as_posix() not in text:
+            raise UserError(
+                f"dvc.yaml: the stage train has no {path} for the metric {name}; "
+                "expected an entry of its plots, like that of accuracy.json"
+            )
 
 
 @contextmanager

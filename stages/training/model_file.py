@@ -36,13 +36,23 @@ def save_network(network: Any, metrics: Sequence[Any], scaling: Scaling, path: P
             file.attrs[CHECKSUM] = checksum(file)
 
 
-def check_savable(network: Any) -> None:
-    """Saves and loads a compiled network once before it is trained, since not every layer can be.
+def check_savable(network: Any, optimizer: Any) -> None:
+    """Checks before the training that network and optimizer can be saved and loaded again.
+
+    Args:
+        network: a network that is not compiled: Keras's HDF5 writer changes a compiled one.
+        optimizer: a keras.optimizers.Optimizer.
 
     Raises:
-        UserError: the network cannot be loaded again; the message names the layer.
+        UserError: they cannot be; the message names the layer.
     """
     raise_for_layer(network, save_and_load)
+    try:
+        type(optimizer).from_config(optimizer.get_config())
+    except Exception as problem:  # a user's class may raise anything
+        raise UserError(
+            f"The optimizer {optimizer.name} could not be saved and loaded again: {reason(problem)}"
+        ) from None
 
 
 def save_and_load(network: Any) -> None:
@@ -51,20 +61,28 @@ def save_and_load(network: Any) -> None:
             path = Path(directory) / "network.h5"
             network.save(path)
             load_model(path)
-        if network.compiled:
-            type(network.optimizer).from_config(network.optimizer.get_config())
-    except Exception as problem:  # a user's class may raise anything
-        reason = " ".join(str(problem).split())
-        if "Unknown layer" in reason:
-            reason = "its class needs @keras.saving.register_keras_serializable() above it"
-        raise NetworkProblem(f"could not be saved and loaded again: {reason:.300}") from None
+    except Exception as problem:
+        raise NetworkProblem(f"could not be saved and loaded again: {reason(problem)}") from None
 
 
-def load_network(path: Path) -> tuple[Any, Scaling]:
+def reason(problem: Exception) -> str:
+    text = " ".join(str(problem).split())
+    if "Unknown layer" in text:
+        return "its class needs @keras.saving.register_keras_serializable() above it"
+    return f"{text:.300}"
+
+
+def load_network(path: Path, image_shape: tuple[int, ...], classes: int) -> tuple[Any, Scaling]:
     """Loads a network written by `save_network`, and the scaling of its input.
 
+    Args:
+        path: the model file.
+        image_shape: shape of the images that it is used for, (h, w) or (h, w, channels).
+        classes: their number of classes.
+
     Raises:
-        UserError: the file is missing, damaged or changed, or contains another kind of network.
+        UserError: the file is missing, damaged or changed, or contains another kind of network, or
+            one for other images or classes.
     """
     try:
         with h5py.File(path) as file:
@@ -86,7 +104,7 @@ def load_network(path: Path) -> tuple[Any, Scaling]:
         )
     if not (np.isfinite(scaling).all() and scaling.divisor > 0):
         raise UserError(f"{path} scales pixels by {scaling}; expected a divisor greater than 0")
-    check_network(network, str(path))
+    check_network(network, str(path), image_shape, classes)
     return network, scaling
 
 

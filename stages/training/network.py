@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.data.arrays import CLASSES, SIDE
 from stages.training.tensorflow_setup import keras
 
 # A loss of Keras, or a function of integer labels, (b,), and probabilities, (b, classes).
@@ -13,14 +12,20 @@ LOSS = "sparse_categorical_crossentropy"
 INPUT_FILES: tuple[Path, ...] = ()
 
 
-def architecture(hidden_units: Sequence[int]) -> Any:
-    """A network from images, (n, 28, 28), to the probabilities of the ten classes, (n, 10)."""
+def architecture(hidden_units: Sequence[int], image_shape: tuple[int, ...], classes: int) -> Any:
+    """A network from images, (n, *image_shape), to the probabilities of classes, (n, classes).
+
+    Args:
+        hidden_units: units of each hidden layer, first to last.
+        image_shape: (h, w) or (h, w, channels).
+        classes: number of classes.
+    """
     return keras.Sequential(
         [
-            keras.Input((SIDE, SIDE)),
-            keras.layers.Flatten(),  # (n, 784)
+            keras.Input(image_shape),
+            keras.layers.Flatten(),
             *(keras.layers.Dense(units, activation="relu") for units in hidden_units),
-            keras.layers.Dense(CLASSES, activation="softmax"),
+            keras.layers.Dense(classes, activation="softmax"),
         ],
         name="handwritten_digit",
     )

@@ -1,5 +1,6 @@
 """Checks of a network before it is trained or used; each error names the layer."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from stages.common.errors import UserError
-from stages.data.arrays import CLASSES, SIDE
 from stages.training.tensorflow_setup import keras, tf
 
 DEFINITION = "stages/training/network.py"
@@ -25,8 +25,8 @@ NOT_COMPILABLE = (
 )
 
 
-def check_network(network: Any, name: str) -> None:
-    """Checks that a network maps images, (n, 28, 28), to probabilities, (n, 10).
+def check_network(network: Any, name: str, image_shape: tuple[int, ...], classes: int) -> None:
+    """Checks that a network maps images, (n, *image_shape), to probabilities, (n, classes).
 
     Raises:
         UserError: the network has other inputs or outputs, or its weights are not finite.
@@ -35,8 +35,8 @@ def check_network(network: Any, name: str) -> None:
     if not inputs or not outputs:
         raise UserError(f"{name} is a {type(network).__name__}; expected Sequential or functional")
     for tensors, shape, what in (
-        (inputs, (None, SIDE, SIDE), "inputs"),
-        (outputs, (None, CLASSES), "outputs"),
+        (inputs, (None, *image_shape), "inputs"),
+        (outputs, (None, classes), "outputs"),
     ):
         if [tensor.shape for tensor in tensors] != [shape]:
             found = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in tensors)
@@ -44,8 +44,8 @@ def check_network(network: Any, name: str) -> None:
     for weights in network.weights:
         if not np.isfinite(weights.numpy()).all():
             raise UserError(f"{name} has weights that are not finite numbers: {weights.path}")
-    image = np.linspace(0, 1, SIDE * SIDE, dtype=np.float32).reshape(1, SIDE, SIDE)
-    (probabilities,) = np.asarray(network(image, training=False), np.float64)  # (10,)
+    image = np.linspace(0, 1, math.prod(image_shape), dtype=np.float32).reshape(1, *image_shape)
+    (probabilities,) = np.asarray(network(image, training=False), np.float64)  # (classes,)
     # The tolerance allows for float16.
     if not (probabilities >= 0).all() or abs(probabilities.sum() - 1) > 1e-2:
         raise UserError(
@@ -99,6 +99,15 @@ def check_metrics(network: Any, x: Any, y: Any) -> None:
         raise UserError(
             f'{DEFINITION}: metrics() is {list(results)[1:]}; expected also "accuracy", which '
             "studies and reports read"
+        )
+
+
+def check_sample_weight(weights: Any, images: int) -> None:
+    """Raises UserError unless there is a finite number for each training image."""
+    if np.shape(weights) != (images,) or not np.isfinite(weights).all():
+        raise UserError(
+            f"{DEFINITION}: sample_weight() returns an array of shape {np.shape(weights)}; "
+            f"expected {images} finite numbers, one for each training image, or None"
         )
 
 
