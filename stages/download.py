@@ -1,15 +1,19 @@
 """Stage download: saves a data set as uint8 arrays in data/raw/."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
 from stages.common import command_line
+from stages.common.atomic_write import atomic_write
 from stages.common.params import Section, read_section
-from stages.data.arrays import save_arrays
-from stages.data.datasets import DATASETS, check_entry, checked_arrays, decode_idx
+from stages.data.arrays import write_arrays
+from stages.data.dataset_checks import check_entry, checked_arrays, entry_error
+from stages.data.datasets import DATASETS, UInt8
+from stages.data.idx import map_idx
 from stages.data.mirrors import download_files, mirrors
 
 RAW = Path("data/raw")
@@ -28,21 +32,32 @@ class Download(Section):
     )
 
 
+def load_files(dataset: str, directory: Path) -> dict[str, UInt8]:
+    """Downloads the IDX files of a data set into a directory, and memory-maps them.
+
+    Raises:
+        UserError: a file cannot be downloaded, or is not an IDX file of bytes.
+    """
+    files = DATASETS[dataset].files
+    paths = download_files(dataset, list(files.values()), mirrors(dataset), directory)
+    try:
+        return {name: map_idx(path) for name, path in zip(files, paths, strict=True)}
+    except ValueError as problem:
+        raise entry_error(dataset, f"has an invalid file: {problem}") from None
+
+
 def main() -> None:
     dataset = read_section(Download).dataset
 
     entry = DATASETS[dataset]
-    if entry.load:
-        images = entry.load()
-    else:
-        contents = download_files(dataset, list(entry.files.values()), mirrors(dataset))
-        images = {
-            name: decode_idx(content) for name, content in zip(entry.files, contents, strict=True)
-        }
-    # All later stages need the class names for their tables and plots.
-    arrays = {**checked_arrays(dataset, images), "classes": np.array(entry.classes)}
-
-    save_arrays(RAW, arrays)
+    with atomic_write(RAW) as partial:
+        partial.mkdir()
+        # In `partial`, so that the next run removes the files of a killed one.
+        with TemporaryDirectory(dir=partial) as directory:
+            images = entry.load() if entry.load else load_files(dataset, Path(directory))
+            arrays = checked_arrays(dataset, images)
+            # All later stages need the class names for their tables and plots.
+            write_arrays(partial, {**arrays, "classes": np.array(entry.classes)})
     print(f"{dataset}: {len(arrays['x_train']):,} training, {len(arrays['x_test']):,} test images")
 
 

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 from stages.common import command_line
 from stages.common.atomic_write import atomic_write
 from stages.common.params import read_section
-from stages.data.arrays import load_classes, load_split
+from stages.data.arrays import load_classes, load_split, parts
 from stages.evaluation.options import Evaluate
 from stages.evaluation.plots import draw_digits, draw_reliability, save
 from stages.evaluation.scores import calibration, predictions, scores, worst_mistakes
@@ -27,7 +29,8 @@ def main() -> None:
     classes = load_classes(NORMALIZED)
     network, _ = load_network(MODEL, x.shape[1:], len(classes))
 
-    probabilities = predictor(network)(x)  # (n, c)
+    predict = predictor(network)
+    probabilities = np.concatenate([predict(part) for part in parts(x)])  # (n, c)
     result = scores(probabilities, y, evaluate.confidence)
     table = predictions(probabilities, y, classes)
     worst = worst_mistakes(table, evaluate.worst)

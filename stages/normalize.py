@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from stages.common import command_line
-from stages.common.params import Section, check_range, read_section
-from stages.data.arrays import load_classes, load_split, save_arrays
+from stages.common.params import Section, check_range, raise_if_any, read_section
+from stages.data.arrays import Array, Parts, load_classes, load_split, parts, save_arrays
 from stages.data.scaling import Scaling
 from stages.data.splits import stratified_mask
 from stages.evaluation.plots import draw_digits, save
@@ -33,26 +34,34 @@ def main() -> None:
 
     check_range("normalize.validation", normalize.validation, 0, len(y) - 1)
     validation = stratified_mask(y, normalize.validation)
-    x_train, y_train = x[~validation], y[~validation]
-    scaling = Scaling.fit(normalize.scaling, x_train)
+    training = ~validation
+    scaling = Scaling.fit(normalize.scaling, parts(x, training))
+    if not scaling.divisor:
+        problem = "normalize.scaling is standard, but all training pixels are equal; expected unit"
+        raise_if_any([problem])
+
+    def scaled(images: Array, selected: npt.NDArray[np.bool_]) -> Parts:
+        shape = (int(selected.sum()), *images.shape[1:])
+        return Parts(shape, np.float32, (scaling(part) for part in parts(images, selected)))
 
     save_arrays(
         NORMALIZED,
         {
             "classes": np.array(classes),  # (c,)
             "scaling": np.array(scaling),  # (2,): offset and divisor
-            "x_train": scaling(x_train),
-            "y_train": y_train,
-            "x_validation": scaling(x[validation]),
+            "x_train": scaled(x, training),
+            "y_train": y[training],
+            "x_validation": scaled(x, validation),
             "y_validation": y[validation],
-            "x_test": scaling(x_test),
+            "x_test": scaled(x_test, np.ones(len(x_test), bool)),
             "y_test": y_test,
         },
     )
-    captions = [classes[label] for label in y_train[:25]]
-    save(draw_digits(x_train[:25], captions, "First training images"), SAMPLES)
+    first = np.flatnonzero(training)[:25]
+    captions = [classes[label] for label in y[first]]
+    save(draw_digits(x[first], captions, "First training images"), SAMPLES)
     print(
-        f"{len(y_train):,} training, {validation.sum():,} validation, {len(y_test):,} test images"
+        f"{training.sum():,} training, {validation.sum():,} validation, {len(y_test):,} test images"
     )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -261,16 +262,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def outputs(project: Path) -> dict[str, bytes]:
     return {
-        path.relative_to(project / "data/raw").as_posix(): path.read_bytes()
+        os.path.relpath(path, project / "data/raw"): path.read_bytes()
         for path in (project / "data").rglob("*")
         if path.is_file()
     }
 
 
+def downloaded(dataset: str, files: list[PinnedFile], mirrors: list[str]) -> list[bytes]:
+    with TemporaryDirectory() as directory:
+        paths = download_files(dataset, files, mirrors, Path(directory))
+        return [path.read_bytes() for path in paths]
+
+
 def error_message(mirror: str) -> str:
     """The message about a mirror, if it is the only one and has no valid file."""
     with pytest.raises(UserError) as problem:
-        download_files("mnist", [FILE], [mirror])
+        downloaded("mnist", [FILE], [mirror])
     _, line, _ = str(problem.value).splitlines()
     assert line.startswith(f"  {mirror}: ")
     return line.removeprefix(f"  {mirror}: ")
@@ -278,12 +285,12 @@ def error_message(mirror: str) -> str:
 
 @pytest.mark.parametrize("behaviour", VALID)
 def test_a_valid_file_is_downloaded(server: Server, behaviour: str) -> None:
-    assert download_files("mnist", [FILE], [server.mirror(behaviour)]) == [CONTENT]
+    assert downloaded("mnist", [FILE], [server.mirror(behaviour)]) == [CONTENT]
 
 
 @pytest.mark.parametrize("behaviour", RECOVERING)
 def test_a_temporary_error_is_retried(server: Server, behaviour: str) -> None:
-    assert download_files("mnist", [FILE], [server.mirror(behaviour)]) == [CONTENT]
+    assert downloaded("mnist", [FILE], [server.mirror(behaviour)]) == [CONTENT]
     assert len(server.requests) == len(RECOVERING[behaviour])
 
 
@@ -293,7 +300,7 @@ def test_after_a_bad_mirror_the_next_one_is_used(
 ) -> None:
     _, message, attempts = INVALID[behaviour]
     bad = server.mirror(behaviour)
-    assert download_files("mnist", [FILE], [bad, server.mirror("good")]) == [CONTENT]
+    assert downloaded("mnist", [FILE], [bad, server.mirror("good")]) == [CONTENT]
     *first, last = server.requests
     assert set(first) == {f"/{behaviour}/noise.gz"}
     assert len(first) in attempts
@@ -343,9 +350,18 @@ def test_slow_downloads_and_retries_have_a_time_limit(server: Server) -> None:
     assert server.requests == ["/slow/noise.gz", "/broken/noise.gz"]
 
 
+def test_a_full_disk_is_not_an_error_of_the_mirror(folder: Path, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    (tmp_path / "0").symlink_to("/dev/full")
+    with pytest.raises(UserError) as problem:
+        download_files("mnist", [FILE], [str(folder)], tmp_path)
+    assert str(problem.value) == f"{tmp_path}/0: No space left on device"
+
+
 def test_a_mirror_that_failed_is_the_last_one_for_other_files(server: Server) -> None:
     bad, good = server.mirror("missing"), server.mirror("good")
-    assert download_files("mnist", [FILE, OTHER, FILE], [bad, good]) == [CONTENT, b"abc", CONTENT]
+    assert downloaded("mnist", [FILE, OTHER, FILE], [bad, good]) == [CONTENT, b"abc", CONTENT]
     assert server.requests == [
         "/missing/noise.gz",
         "/good/noise.gz",
@@ -356,7 +372,7 @@ def test_a_mirror_that_failed_is_the_last_one_for_other_files(server: Server) ->
 
 def test_files_may_come_from_different_mirrors(server: Server, folder: Path) -> None:
     # The directory has no letters.gz.
-    assert download_files("mnist", [FILE, OTHER], [str(folder), server.mirror("good")]) == [
+    assert downloaded("mnist", [FILE, OTHER], [str(folder), server.mirror("good")]) == [
         CONTENT,
         b"abc",
     ]
@@ -377,7 +393,7 @@ def test_a_directory_may_be_a_path_or_a_url(folder: Path) -> None:
     url = folder.as_uri()  # has %20
     with_host = url.replace("file:///", "file://localhost/")
     for mirror in (str(folder), f"{folder}/", os.path.relpath(folder), url, with_host):
-        assert download_files("mnist", [FILE], [mirror]) == [CONTENT]
+        assert downloaded("mnist", [FILE], [mirror]) == [CONTENT]
 
 
 @pytest.mark.parametrize(
@@ -429,7 +445,10 @@ def test_after_a_kill_of_the_stage_the_next_run_succeeds(project: Path, server: 
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert server.requests == [f"/slow_and_large/{MNIST['x_train'].name}.gz"]
-    assert outputs(project) == OLD
+    left = outputs(project)
+    (partial,) = set(left) - set(OLD)
+    assert partial.startswith("../partial-raw/")
+    assert left.items() >= OLD.items()
 
     # The next run removes the partial files of the killed one.
     set_parameters(project, {"download": {"dataset": "mnist-5k"}})
@@ -443,11 +462,11 @@ def test_after_a_kill_of_the_stage_the_next_run_succeeds(project: Path, server: 
 
 def test_a_checksum_may_be_that_of_the_compressed_file(server: Server, folder: Path) -> None:
     (folder / "noise.gz").write_bytes(gzip.compress(CONTENT, compresslevel=1))
-    assert download_files("fashion-mnist", [FILE], [str(folder)]) == [CONTENT]
+    assert downloaded("fashion-mnist", [FILE], [str(folder)]) == [CONTENT]
     with pytest.raises(UserError, match=WRONG_SHA256):
-        download_files("fashion-mnist", [COMPRESSED], [str(folder)])
+        downloaded("fashion-mnist", [COMPRESSED], [str(folder)])
     both = [str(folder), server.mirror("good")]
-    assert download_files("fashion-mnist", [COMPRESSED], both) == [CONTENT]
+    assert downloaded("fashion-mnist", [COMPRESSED], both) == [CONTENT]
 
 
 @pytest.mark.parametrize("password", ["secret", "secret/secret", "secret@secret", "secret?#["])
@@ -457,10 +476,10 @@ def test_a_password_is_sent_but_never_printed(
     def mirror(behaviour: str) -> str:
         return server.mirror(behaviour).replace("http://", f"http://me:{password}@")
 
-    assert download_files("mnist", [FILE], [mirror("missing"), server.mirror("good")]) == [CONTENT]
+    assert downloaded("mnist", [FILE], [mirror("missing"), server.mirror("good")]) == [CONTENT]
     assert "secret" not in capsys.readouterr().err
     with pytest.raises(UserError) as problem:
-        download_files("mnist", [FILE], [mirror("forbidden"), mirror("")])
+        downloaded("mnist", [FILE], [mirror("forbidden"), mirror("")])
     assert "secret" not in str(problem.value)
     assert server.mirror("forbidden").replace("http://", "  http://…@") in str(problem.value)
 
@@ -469,5 +488,5 @@ def test_control_characters_of_a_mirror_are_escaped(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = server.mirror("\x1b[2J")
-    assert download_files("mnist", [FILE], [bad, server.mirror("good")]) == [CONTENT]
+    assert downloaded("mnist", [FILE], [bad, server.mirror("good")]) == [CONTENT]
     assert capsys.readouterr().err.splitlines()[0].isprintable()

@@ -12,7 +12,12 @@ import pytest
 from PIL import Image
 
 from stages.card import CARD
-from tests.project import MODEL, SCORES, Project, copy_of_project
+from tests.project import (
+    MODEL,
+    SCORES,
+    Project,
+    copy_of_project,
+)
 from tests.test_pipeline import change
 
 UInt8 = npt.NDArray[np.uint8]
@@ -86,6 +91,9 @@ def test_the_example_of_a_data_set_in_rgb_with_26_classes(tmp_path: Path) -> Non
     check_outputs(project, arrays, "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "32×32 pixels in 3 channels")
     samples = np.asarray(Image.open(project.folder / "plots/samples.png").convert("RGB"))
     assert (samples[..., 0] != samples[..., 1]).any()  # colours
+    # The declarations in dvc.yaml are still correct.
+    declarations = ("--numprocesses=0", "-k", "paths_in_the_code", "tests/test_declarations.py")
+    project.run("python", "-m", "pytest", *declarations)
     # The app reads MNIST's digits only.
     assert project.run("python", "-m", "app.predict", "docs/three.png", fails=True) == (
         f"{MODEL} has the inputs input_layer (None, 32, 32, 3); "
@@ -98,6 +106,17 @@ def test_the_example_of_a_data_set_in_rgb_with_26_classes(tmp_path: Path) -> Non
     line = 'DATASETS["letters"] gives labels from 1 to 27; expected 1 to 26\n'
     assert f"\nstages/data/datasets.py: {line}" in output
     assert "Traceback" not in output
+
+
+def write_idx(folder: Path, arrays: dict[str, UInt8]) -> dict[str, tuple[str, int, str]]:
+    """Writes gzipped IDX files; returns the arguments of PinnedFile for each."""
+    files = {}
+    for name, array in arrays.items():
+        shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
+        content = bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+        files[name] = (name, len(content), hashlib.sha256(content).hexdigest())
+    return files
 
 
 ENTRY = """
@@ -116,12 +135,7 @@ DATASETS["gray"] = DataSet(
 def test_idx_files_of_gray_images_that_are_not_square_with_labels_from_1(tmp_path: Path) -> None:
     project = copy_of_project(tmp_path / "project")
     arrays = splits(800, (20, 24), 8)
-    files = {}
-    for name, array in arrays.items():
-        shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
-        content = bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
-        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
-        files[name] = (name, len(content), hashlib.sha256(content).hexdigest())
+    files = write_idx(tmp_path, arrays)
     with (project.folder / "stages/data/datasets.py").open("a") as code:
         code.write(ENTRY.format(files=files, mirror=str(tmp_path)))
     project.set(

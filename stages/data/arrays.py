@@ -1,14 +1,16 @@
 """Data sets on disk: directories of .npy files and their checksums.
 
-`numpy.save` writes the same bytes for the same array, and .npy files can be memory-mapped. Images
-are x_SPLIT.npy, labels y_SPLIT.npy. SHA256SUMS has the format of the command `sha256sum`.
+The bytes of a .npy file depend on its array only, and it can be memory-mapped. Images are
+x_SPLIT.npy, labels y_SPLIT.npy. SHA256SUMS has the format of the command `sha256sum`. Arrays are
+read and written in parts, so that memory does not grow with their size.
 """
 
 import hashlib
-from collections.abc import Mapping
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +19,73 @@ from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError
 
 SUMS = "SHA256SUMS"
+PART_BYTES = 2**22
 # Exceptions of NumPy for a damaged file; the last four come from a damaged header.
 UNREADABLE = (ValueError, EOFError, OSError, TypeError, OverflowError, SyntaxError, TokenError)
 
 Array = npt.NDArray[Any]
 
 
-def save_arrays(directory: Path, arrays: Mapping[str, Array]) -> None:
+class Parts(NamedTuple):
+    """An array that is never whole in memory.
+
+    Attributes:
+        shape: of the array.
+        dtype: of the array.
+        parts: arrays of its consecutive items; can be iterated once.
+    """
+
+    shape: tuple[int, ...]
+    dtype: npt.DTypeLike
+    parts: Iterable[Array]
+
+
+def save_arrays(directory: Path, arrays: Mapping[str, Array | Parts]) -> None:
     """Writes each array as NAME.npy, and their checksums, into a directory that is replaced."""
     with atomic_write(directory) as partial:
         partial.mkdir()
-        for name, array in arrays.items():
-            np.save(partial / f"{name}.npy", array, allow_pickle=False)
-        sums = [f"{sha256(partial / f'{name}.npy')}  {name}.npy\n" for name in arrays]
-        (partial / SUMS).write_text("".join(sums), newline="\n")
+        write_arrays(partial, arrays)
+
+
+def write_arrays(directory: Path, arrays: Mapping[str, Array | Parts]) -> None:
+    """Writes each array as NAME.npy, and their checksums, into an existing directory."""
+    sums = []
+    for name, array in arrays.items():
+        path = directory / f"{name}.npy"
+        whole = array if isinstance(array, Parts) else Parts(array.shape, array.dtype, parts(array))
+        with path.open("wb") as file:
+            # The bytes that numpy.save writes.
+            descr = np.lib.format.dtype_to_descr(np.dtype(whole.dtype))
+            header = {"descr": descr, "fortran_order": False, "shape": whole.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in whole.parts:
+                part.tofile(file)
+        sums.append(f"{sha256(path)}  {path.name}\n")
+    (directory / SUMS).write_text("".join(sums), newline="\n")
+
+
+def parts(array: Array, selected: npt.NDArray[np.bool_] | None = None) -> Iterator[Array]:
+    """The selected items of an array in order, in parts of at most PART_BYTES bytes.
+
+    Args:
+        array: shape (n, …).
+        selected: bool of shape (n,), or None for all.
+    """
+    size = max(1, PART_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), size):
+        part = reopened(array)[start : start + size]
+        yield part if selected is None else part[selected[start : start + size]]
+
+
+def reopened(array: Array) -> Array:
+    """A new memory map of the same file, if an array is a whole memory map.
+
+    What is read through a map counts as memory of the process until the map is closed.
+    """
+    # The base of a view of a map is another array.
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename:
+        return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape)
+    return array
 
 
 def load_split(directory: Path, split: str, dtype: npt.DTypeLike) -> tuple[Array, Array]:

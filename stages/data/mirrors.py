@@ -11,6 +11,7 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -40,15 +41,17 @@ class VerifiedStream:
 
     Args:
         file: the expected file.
+        output: an unbuffered file that gets the decompressed bytes.
         progress: counts the decompressed bytes.
     """
 
-    def __init__(self, file: PinnedFile, progress: Progress) -> None:
+    def __init__(self, file: PinnedFile, output: FileIO, progress: Progress) -> None:
         self.file = file
+        self.output = output
         self.progress = progress
-        self.content = bytearray()
+        self.size = 0  # decompressed bytes
         self.received = 0  # compressed bytes
-        self.gz_sha256 = hashlib.sha256()
+        self.sha256 = hashlib.sha256()  # of the .gz file or of its content
         self.gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # | 16: gzip's format
         self.started = time.monotonic()
 
@@ -57,32 +60,34 @@ class VerifiedStream:
 
         Raises:
             InvalidCopy: the file is too large, or it arrives too slowly.
+            UserError: it cannot be written.
             zlib.error: the file is not gzipped, or damaged.
         """
         self.received += len(chunk)
-        self.gz_sha256.update(chunk)
         size = self.file.size
         # One byte more than allowed shows that there is more.
-        piece = self.gzip.decompress(chunk, size + 1 - len(self.content))
-        self.content += piece
+        piece = self.gzip.decompress(chunk, size + 1 - self.size)
+        self.sha256.update(chunk if self.file.of_gz else piece)
+        self.size += len(piece)
         self.progress.advance(len(piece))
+        try:
+            while piece:  # an unbuffered file may take a part
+                piece = piece[self.output.write(piece) :]
+        except OSError as problem:  # not an error of the mirror
+            raise UserError(f"{self.output.name}: {problem.strerror}") from None
         # gzip makes data hardly larger, but a header may be endless, or other data may follow.
-        if len(self.content) > size or self.received > 1.01 * size + 1_024:
+        if self.size > size or self.received > 1.01 * size + 1_024:
             raise InvalidCopy(f"larger than the expected {size:,} bytes")
         seconds = time.monotonic() - self.started
         if seconds > ANSWER_TIMEOUT_S and self.received < MIN_BYTES_PER_S * seconds:
             raise InvalidCopy(f"too slow: {self.received:,} bytes in {seconds:.0f} s")
 
-    def verified(self) -> bytes:
-        """The content; raises InvalidCopy unless it is complete and has the pinned checksum."""
+    def verify(self) -> None:
+        """Raises InvalidCopy unless the file is complete and has the pinned checksum."""
         if not self.gzip.eof:
-            raise InvalidCopy(
-                f"ends early, after {len(self.content):,} of {self.file.size:,} bytes"
-            )
-        digest = self.gz_sha256 if self.file.of_gz else hashlib.sha256(self.content)
-        if len(self.content) != self.file.size or digest.hexdigest() != self.file.sha256:
+            raise InvalidCopy(f"ends early, after {self.size:,} of {self.file.size:,} bytes")
+        if self.size != self.file.size or self.sha256.hexdigest() != self.file.sha256:
             raise InvalidCopy("its SHA-256 is not the one in stages/data/datasets.py")
-        return bytes(self.content)
 
 
 def variable(dataset: str) -> str:
@@ -105,29 +110,30 @@ def make_mirrors_absolute() -> None:
 
 
 def download_files(
-    dataset: str, files: Sequence[PinnedFile], mirrors: Sequence[str]
-) -> list[bytes]:
+    dataset: str, files: Sequence[PinnedFile], mirrors: Sequence[str], directory: Path
+) -> list[Path]:
     """Downloads files, each from the first mirror that has a valid copy.
 
     Args:
         dataset: name of the data set, for messages.
         files: the expected files; mirrors serve each as NAME.gz.
         mirrors: directories, or file:, http: or https: URLs.
+        directory: gets the uncompressed files.
 
     Returns:
-        The uncompressed content of each file, with the pinned size and SHA-256.
+        The path of each file, which has the pinned size and SHA-256.
 
     Raises:
         UserError: no mirror has a valid copy of a file; the message has each mirror's answer.
     """
-    contents = []
+    paths = [directory / str(index) for index in range(len(files))]
     order = list(mirrors)
     with Progress(dataset, sum(file.size for file in files), "B") as progress:
-        for file in files:
+        for file, path in zip(files, paths, strict=True):
             reasons = {}
             for mirror in list(order):
                 try:
-                    contents.append(download_with_retries(url_of(mirror, file), file, progress))
+                    download_with_retries(url_of(mirror, file), file, path, progress)
                     break
                 except InvalidCopy as problem:
                     reasons[mirror] = without_password(str(problem), mirror)
@@ -148,7 +154,7 @@ def download_files(
                 url = without_password(url_of(mirror, file), mirror)
                 print(printable(f"{url}: {reason}"), file=sys.stderr)
             progress.step(f"{file.name} ({file.size:,} bytes)")
-    return contents
+    return paths
 
 
 def without_password(text: str, mirror: str) -> str:
@@ -161,18 +167,21 @@ def url_of(mirror: str, file: PinnedFile) -> str:
     return f"{mirror.rstrip('/')}/{file.name}.gz"
 
 
-def download_with_retries(url: str, file: PinnedFile, progress: Progress) -> bytes:
-    """Downloads one file from one mirror; retries errors that may be temporary.
+def download_with_retries(url: str, file: PinnedFile, path: Path, progress: Progress) -> None:
+    """Downloads one file from one mirror to a path; retries errors that may be temporary.
 
     Raises:
         InvalidCopy: the mirror has no valid copy.
     """
     started = time.monotonic()
     for delay in (*RETRY_DELAYS_S, None):
-        stream = VerifiedStream(file, progress)
+        output = path.open("wb", buffering=0)
+        stream = VerifiedStream(file, output, progress)
         try:
-            receive(url, stream)
-            return stream.verified()
+            with output:
+                receive(url, stream)
+            stream.verify()
+            return
         except InvalidCopy as problem:
             reason, is_temporary = str(problem), False
         except aiohttp.TooManyRedirects:
@@ -193,7 +202,7 @@ def download_with_retries(url: str, file: PinnedFile, progress: Progress) -> byt
             reason, is_temporary = str(problem) or type(problem).__name__, True
         except zlib.error:
             reason, is_temporary = "not a gzip file, or damaged", False
-        progress.advance(-len(stream.content))
+        progress.advance(-stream.size)
         if not is_temporary or delay is None or time.monotonic() - started > ANSWER_TIMEOUT_S:
             raise InvalidCopy(reason)
         time.sleep(delay)

@@ -150,4 +150,6 @@ def without_autotune(dataset: Any) -> Any:
     """
     options = tf.data.Options()
     options.autotune.enabled = False
+    # To rewrite the dataset's graph, TensorFlow would copy the arrays in it.
+    options.experimental_optimization.apply_default_optimizations = False
     return dataset.with_options(options)

@@ -1,0 +1,70 @@
+"""Memory that does not grow with the data set."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.training.compiled_epoch import one_batch
+from tests.project import ROOT, TUTORIAL, activated, set_parameters
+from tests.test_other_data import write_idx
+
+STATUS = Path("/proc/self/status")
+pytestmark = pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
+
+PREPARE_DATA = """
+import re, sys
+from pathlib import Path
+from stages import download, normalize
+from stages.data.datasets import DATASETS, DataSet, PinnedFile
+
+files, mirror = eval(sys.argv[1]), sys.argv[2]
+files = {name: PinnedFile(*of) for name, of in files.items()}
+DATASETS["large"] = DataSet(60_000, ("a", "b"), "", files, (mirror,))
+for stage in (download, normalize):
+    stage.main()
+    print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def test_memory_of_download_and_normalize_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    x, y = np.zeros((60_000, 32, 32), np.uint8), np.arange(60_000, dtype=np.uint8) % 2
+    x[y == 1] = 200
+    arrays = {"x_train": x, "y_train": y, "x_test": x[:1_000], "y_test": y[:1_000]}
+    files = write_idx(tmp_path, arrays)
+    set_parameters(
+        tmp_path,
+        TUTORIAL,
+        {"download": {"dataset": "large"}},
+        {"normalize": {"scaling": "standard", "validation": 20_000}},
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", PREPARE_DATA, repr(files), str(tmp_path)],
+        cwd=tmp_path,
+        env=activated() | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.splitlines()
+    # The images have 61 MB, and 246 MB as float32. Packages take 150 MB.
+    peaks_mb = [int(line) * 1_024 / 1e6 for line in output[1::2]]
+    assert max(peaks_mb) < 230
+    for split, images in (("train", x[:40_000]), ("validation", x[40_000:])):
+        scaled = np.load(tmp_path / f"data/normalized/x_{split}.npy", mmap_mode="r")
+        np.testing.assert_array_equal(scaled, images.astype(np.float32) / 100 - 1)
+
+
+def test_validation_images_are_not_copied() -> None:
+    def own_memory() -> int:
+        """Bytes of memory other than mapped files."""
+        (kilobytes,) = re.findall(r"RssAnon:\s+(\d+) kB", STATUS.read_text())
+        return int(kilobytes) * 1_024
+
+    x, y = np.ones((60_000, 28, 28), np.float32), np.ones(60_000, np.uint8)
+    before = own_memory()
+    ((images, _),) = one_batch(x, y)
+    assert images.shape == x.shape
+    assert own_memory() - before < x.nbytes / 4
