@@ -161,6 +161,18 @@ def test_inputs_and_outputs_are_the_paths_in_the_code(stage: str) -> None:
     assert inputs(stage) <= {path for name in earlier for path in outputs(name)} | users
 
 
+def test_a_checkpoint_depends_on_the_files_that_the_network_reads() -> None:
+    """INPUT_FILES has all constant paths of network.py."""
+    (names,) = (
+        {ast.unparse(name) for name in ast.walk(statement.value) if isinstance(name, ast.Name)}
+        for statement in parsed(EDITED["train"]).body
+        if isinstance(statement, ast.AnnAssign)
+        and ast.unparse(statement.target) == "INPUT_FILES"
+        and statement.value
+    )
+    assert len(names) == len(constant_paths(EDITED["train"]))
+
+
 def test_evaluate_imports_no_dvclive() -> None:
     for path in imported_files(Path("stages/evaluate.py")):
         packages = {module.split(".")[0] for module in imported_modules(path)}

@@ -118,6 +118,34 @@ def config(project: Project, name: str) -> Any:
 
 
 @pytest.mark.slow
+def test_examples_weights_callbacks_and_pretrained(real_project: Project) -> None:
+    change(real_project, "weights")
+    real_project.dvc("repro", "train")
+    loss = config(real_project, "training_config")["loss"]
+    assert loss["config"]["label_smoothing"] == 0.1
+    real_project.git("checkout", ".")
+
+    def save_weights(seed: int) -> None:
+        build = f"build_network([8], {seed}, (28, 28), 10)"
+        module = "stages.training.build_network"
+        code = f"from {module} import *; {build}.save_weights('pretrained.weights.h5')"
+        real_project.run("python", "-c", code)
+
+    save_weights(1)
+    for example in ("callbacks", "pretrained"):
+        change(real_project, example)
+    real_project.dvc("repro", "train")
+    metrics = json.loads(real_project.read("metrics/train/metrics.json"))
+    assert metrics["validation"]["top_2"] > metrics["validation"]["accuracy"]
+    plots = json.loads(real_project.dvc("plots", "show", "--json"))["data"]
+    assert "Actual class among the two" in str(plots["metrics/train/plots/custom/top_2.json"])
+    declarations = ("--numprocesses=0", "-k", "not tensorflow", "tests/test_declarations.py")
+    real_project.run("python", "-m", "pytest", *declarations)
+    save_weights(2)
+    assert "pretrained.weights.h5" in real_project.dvc("status")
+
+
+@pytest.mark.slow
 def test_examples_metric_optimizer_parameter_and_stage(real_project: Project) -> None:
     """One run of the pipeline with all of them."""
     for example in ("metric", "optimizer", "parameter", "stage"):

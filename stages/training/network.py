@@ -8,7 +8,7 @@ from stages.training.tensorflow_setup import keras
 
 # A loss of Keras, or a function of integer labels, (b,), and probabilities, (b, classes).
 LOSS = "sparse_categorical_crossentropy"
-# Files that this module reads, such as pretrained weights. dvc.yaml must have them in its deps.
+# Files that this module reads, such as pretrained weights. They must be in dvc.yaml, too.
 INPUT_FILES: tuple[Path, ...] = ()
 
 
