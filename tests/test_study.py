@@ -1,5 +1,6 @@
 """Studies: grid, statistics, names of trials, and whole studies with the stand-ins' trainings."""
 
+import json
 import re
 import signal
 import subprocess
@@ -14,14 +15,16 @@ import pandas as pd
 import psutil
 import pytest
 
+from experiments.repository.lockfile import SCORES
 from experiments.repository.subprocesses import CommandError
-from experiments.study import runner
-from experiments.study.__main__ import OTHER_REPORTS, main
-from experiments.study.grid import STUDY, Trial, read_study
+from experiments.study import __main__ as study_module
+from experiments.study import error_tables, runner
+from experiments.study.__main__ import OTHER_REPORTS, main, run_study
+from experiments.study.grid import STUDY, Study, Trial, read_study
 from experiments.study.report import ErrorsOnTest, Images, markdown, plot
 from experiments.study.runner import Results, get_or_run
 from experiments.study.significance import holm, paired_t_test, summarize
-from experiments.study.trial import read_inputs, trial_name
+from experiments.study.trial import Inputs, read_inputs, trial_name
 from stages.common.errors import UserError
 from stages.evaluation.plots import save
 from tests.project import ROOT, Project, activated, set_parameters
@@ -70,14 +73,15 @@ def test_report_shows_means_significance_and_missing_trials(tmp_path: Path) -> N
     errors[CELLS[0]] = np.nan
     summary = summarize(errors)
     test = ErrorsOnTest(pd.Series([3.2, 3.4]), 10_000)
-    text = markdown(summary, Images(False, 500), test, ["study-8-epochs-1"])
+    text = markdown(summary, Images(False, 500), test, ["study-8-epochs-1"], ["8 after 9 epochs"])
     assert "| 8 | – | 3.02 ± 0.12 ≈ |" in text
     assert "| 16 | 8.20 ± 0.07 | **2.99 ± 0.07** |" in text
     assert "500 images held out" in text
     assert "3.30 ± 0.10 % over 2 seeds" in text
     assert "2.97 to 3.67 %" in text  # Wilson's interval for 330 of 10,000
     assert "failed: study-8-epochs-1." in text
-    assert "selected on the test images" in markdown(summary, Images(True, 10_000), None, [])
+    assert "a callback had stopped the training: 8 after 9 epochs." in text
+    assert "selected on the test images" in markdown(summary, Images(True, 10_000), None, [], [])
     for name in ("a.png", "b.png"):
         save(plot(summary, Images(False, 500)), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -211,6 +215,41 @@ def test_a_trial_that_cannot_be_imported_is_not_trained_again(
     with pytest.raises(UserError, match="git bundle"):
         get_or_run("Trials", {"a": TRIAL}, run)
     assert asked_for == [["a"]]
+
+
+def test_results_after_the_last_epoch_of_a_training_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A callback has stopped the training of each seed after 4 + seed epochs."""
+
+    def read_output(commit: str, path: str) -> str:
+        if path == SCORES:
+            return '{"baseline_error": 9.5}'
+        points = [
+            {"step": epoch, "split": "validation", "accuracy": 0.9}
+            for epoch in range(1, 5 + int(commit))
+        ]
+        return json.dumps(points) if path == error_tables.ACCURACY else "actual\n1\n"
+
+    for module in (study_module, error_tables):
+        monkeypatch.setattr(module, "read_output", read_output)
+    monkeypatch.setattr(
+        study_module,
+        "get_or_run",
+        lambda _, trials, run: {name: str(trial.seed) for name, trial in trials.items()},  # noqa: ARG005
+    )
+
+    def run(_: Mapping[str, object]) -> Results:
+        yield from ()
+
+    inputs = Inputs({}, [], {})
+    study = Study(hidden_units=[[8]], epochs=[5, 6], seeds=[1, 2], validation=500)
+    run_study(study, False, inputs, run, tmp_path)
+    text = (tmp_path / "study.md").read_text()
+    assert "a callback had stopped the training: 8 after 6 epochs (seed 1).\n" in text
+    study = study.model_copy(update={"epochs": [7, 8]})
+    with pytest.raises(UserError, match="study: no training reached 7 epochs"):
+        run_study(study, False, inputs, run, tmp_path)
 
 
 # At the start of stages/train.py: the training of a seed fails while a file of its name exists. The

@@ -163,6 +163,15 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
     rows = errors_after_epochs(
         {trials[name]: commit for name, commit in commits.items()}, study.epochs
     )
+    stopped = [
+        f"{row.hidden_units} after {row.epochs} epochs (seed {row.seed})"
+        for row in rows[rows["error"].isna()].itertuples()
+    ]
+    if len(stopped) == len(rows):
+        raise UserError(
+            f"study: no training reached {min(study.epochs)} epochs; "
+            "expected fewer epochs, or callbacks() in network.py that stop later"
+        )
     summary = summarize(errors_by_seed(rows, study))
 
     best_trials, best_commits = trials, commits
@@ -186,7 +195,7 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
     wanted = trials | best_trials
     failed = [name for name in wanted if name not in commits | best_commits]
 
-    text = markdown(summary, images, test, failed)
+    text = markdown(summary, images, test, failed, stopped)
     write(rows, text, reports)
     from stages.evaluation.plots import save  # imported late: matplotlib takes a second
 

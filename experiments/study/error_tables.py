@@ -13,11 +13,15 @@ ACCURACY = "metrics/train/plots/custom/accuracy.json"
 
 
 def errors_after_epochs(commits: Mapping[Trial, str], epochs: Sequence[int]) -> pd.DataFrame:
-    """A row for each trial and number of epochs, with the error in percent."""
+    """A row for each trial and number of epochs, with the error in percent.
+
+    The error is NaN if a callback has stopped the training before.
+    """
     rows: list[dict[str, Any]] = []
     for trial, commit in commits.items():
         # The split `validation` has the held-out images, or the test images if none are held out.
-        accuracy = read_curves(read_output(commit, ACCURACY), "accuracy")["validation"]
+        curve = read_curves(read_output(commit, ACCURACY), "accuracy")["validation"]
+        accuracy = curve.reindex(list(epochs))
         rows += [
             {
                 "hidden_units": layers_name(trial.hidden_units),

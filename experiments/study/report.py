@@ -66,7 +66,11 @@ class ErrorsOnTest(NamedTuple):
 
 
 def markdown(
-    summary: pd.DataFrame, images: Images, test: ErrorsOnTest | None, missing: Sequence[str]
+    summary: pd.DataFrame,
+    images: Images,
+    test: ErrorsOnTest | None,
+    failed: Sequence[str],
+    stopped: Sequence[str],
 ) -> str:
     """The report of a study.
 
@@ -74,7 +78,8 @@ def markdown(
         summary: of `significance.summarize`, its rows in the order of the axes.
         images: that the errors are measured on.
         test: test errors of the best cell, if it was selected on other images and has been tested.
-        missing: names of trials that failed.
+        failed: names of trials that failed.
+        stopped: results that are missing, since a callback has stopped the training before.
     """
     widths, epochs = axes_of(summary)
     comparisons = int((summary["seeds"] > 0).sum()) - 1
@@ -100,8 +105,12 @@ def markdown(
         f"Each network is trained once, for {plural(max(epochs), 'epoch')}"
         + ("; the other columns are its results after those epochs." if epochs[1:] else "."),
     ]
-    if missing:
-        paragraphs.append(f"Missing, since their training failed: {', '.join(missing)}.")
+    if failed:
+        paragraphs.append(f"Missing, since their training failed: {', '.join(failed)}.")
+    if stopped:
+        paragraphs.append(
+            f"Missing, since a callback had stopped the training: {', '.join(stopped)}."
+        )
     return "\n\n".join(paragraphs) + "\n"
 
 
