@@ -15,7 +15,6 @@ import pytest
 from experiments.repository.clones import (
     check_repository,
     dvc_config,
-    stages,
     temporary_clone,
     write_dvc_config,
 )
@@ -25,7 +24,8 @@ from experiments.repository.dvc_experiments import (
     list_experiments,
     run_experiment,
 )
-from experiments.repository.lockfile import locked_stages, matches_lock
+from experiments.repository.lockfile_checks import matches_lock
+from experiments.repository.pipeline import stages
 from experiments.repository.recovery_steps import recovery_steps
 from experiments.repository.subprocesses import CommandError, dvc, environment, git
 from experiments.repository.temporary_directory import (
@@ -34,6 +34,7 @@ from experiments.repository.temporary_directory import (
     temporary_directory,
 )
 from stages.common.errors import UserError
+from stages.common.lockfile import locked_stages
 
 ROOT = Path(__file__).parent.parent
 PIPELINE = """\

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 
 from experiments.repository.clones import check_repository
-from experiments.repository.lockfile import LOCKFILE, is_damaged_lockfile
+from experiments.repository.lockfile_checks import is_damaged_lockfile
 from experiments.repository.subprocesses import git
 from stages.common import command_line
 from stages.common.errors import printable
+from stages.common.lockfile import LOCKFILE
 
 # DVC's lists of running processes and what they do. A process removes itself when it ends.
 EXPERIMENTS_LOCK = Path(".dvc/tmp/exps/rwlock")
