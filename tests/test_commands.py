@@ -11,6 +11,7 @@ import yaml
 
 from experiments import check_lock, quickstart, reader, verify
 from experiments.reader import SETTINGS, read_changes
+from experiments.repository.lockfile_checks import REPAIR
 from experiments.study import __main__ as study
 from stages.common.errors import UserError
 from stages.common.lockfile import LOCKFILE, locked_outputs, locked_stages
@@ -207,7 +208,7 @@ def test_a_lock_of_other_code_or_parameters_is_found_without_a_run(
         with pytest.raises(UserError) as problem:
             check_lock.main()
         assert f"dvc.lock: {message} changed" in str(problem.value).splitlines()
-        assert str(problem.value).endswith(verify.REPAIR)
+        assert str(problem.value).endswith(REPAIR)
         project.git("reset", "--quiet", "--hard", "HEAD~")
     assert not (project.folder / "models").exists()
 

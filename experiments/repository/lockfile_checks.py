@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from experiments.repository.pipeline import cached_outputs, stages
 from experiments.repository.subprocesses import dvc
