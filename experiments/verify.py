@@ -11,21 +11,15 @@ import sys
 from pathlib import Path
 
 from experiments.repository.clones import temporary_clone
-from experiments.repository.lockfile import (
-    LOCKFILE,
-    SCORES,
-    changed_outputs,
-    locked_outputs,
-    locked_stages,
-)
+from experiments.repository.lockfile_checks import REPAIR, SCORES, changed_outputs
+from experiments.repository.pipeline import PIPELINE, raise_if_frozen, stages
 from experiments.repository.subprocesses import CommandError, run_live
 from stages.common import command_line
 from stages.common.errors import UserError, printable
+from stages.common.lockfile import LOCKFILE, locked_outputs, locked_stages
 from stages.common.params import INVALID_CONTENT
 from stages.data.mirrors import make_mirrors_absolute
 from stages.training.threads import threads
-
-REPAIR = "Run: make repro, then commit dvc.lock, metrics, plots and docs/model-card.md"
 
 
 def main() -> None:
@@ -34,6 +28,7 @@ def main() -> None:
     with temporary_clone("verify", edits=False) as clone:
         committed, old = read_results(clone)
         check_committed_files(clone, committed)
+        raise_if_frozen(stages(clone / PIPELINE))
         try:
             # --force: the metrics and plots are in git, so DVC would skip their stages.
             run_live(sys.executable, "-m", "dvc", "repro", "--force", cwd=clone)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from stages.common import command_line
 from stages.common.atomic_write import atomic_write
-from stages.common.params import PARAMS, as_yaml, flatten, read_yaml
+from stages.common.lockfile import parameters_of_one_run
+from stages.common.params import as_yaml
 from stages.data.arrays import load_classes, load_image_shape
 from stages.data.datasets import DATASETS
 
@@ -21,11 +22,12 @@ NORMALIZED = Path("data/normalized")
 SCORES = Path("metrics/evaluate.json")
 PREDICTIONS = Path("plots/predictions.csv")
 CARD = Path("docs/model-card.md")
+STAGES = ("download", "normalize", "train", "evaluate")  # as in the params of card in dvc.yaml
 
 
 def main() -> None:
-    # The earlier stages have validated all sections.
-    parameters = {name: as_yaml(value) for name, value in flatten(read_yaml(PARAMS)).items()}
+    # params.yaml may have others: with `dvc repro --single-item card`, or if train is frozen.
+    parameters = {name: as_yaml(value) for name, value in parameters_of_one_run(STAGES).items()}
     scores = json.loads(SCORES.read_text(encoding="utf-8"))
     with PREDICTIONS.open(encoding="utf-8", newline="") as file:
         images = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file))
@@ -77,7 +79,7 @@ def markdown(
     size = f"{height}×{width} pixels" + "".join(f" in {count} channels" for count in channels)
     return f"""# Model card
 
-Written by the stage `card` from `params.yaml`, `metrics/` and `plots/`.
+Written by the stage `card` from `dvc.lock`, `metrics/` and `plots/`.
 
 ## The model
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import quickstart, verify
+from experiments import check_lock, quickstart, reader, verify
 from experiments.reader import SETTINGS, read_changes
-from experiments.repository.lockfile import LOCKFILE, locked_outputs, locked_stages
+from experiments.repository.lockfile_checks import REPAIR
+from experiments.study import __main__ as study
 from stages.common.errors import UserError
+from stages.common.lockfile import LOCKFILE, locked_outputs, locked_stages
 from stages.common.params import PARAMS
 from stages.training.threads import THREADS
 from tests.project import ROOT, SCORES, TUTORIAL, Project, set_parameters
@@ -94,7 +96,13 @@ def test_asking_for_help_runs_nothing(tmp_path: Path) -> None:
         environment={"PYTHONPATH": str(ROOT)},
     )
     assert output.startswith("usage: python -m experiments.verify")
-    for command in ("quickstart", "reader", "check_params", "repository/recovery_steps"):
+    for command in (
+        "quickstart",
+        "reader",
+        "check_params",
+        "check_lock",
+        "repository/recovery_steps",
+    ):
         # With a description, `run` parses the arguments.
         call = re.compile(r"command_line\.run\(\w+, __doc__\)\n\Z")
         assert call.search((ROOT / f"experiments/{command}.py").read_text())
@@ -153,6 +161,63 @@ def test_verify_without_committed_results(tmp_path: Path, monkeypatch: pytest.Mo
     )
     with pytest.raises(UserError, match=rf"\A{re.escape(message)}\Z"):
         verify.main()
+
+
+def test_frozen_stages_are_refused_before_any_work(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their results would be of other code and parameters than those that are named."""
+    project.dvc("freeze", "train", "normalize")
+    project.commit("Freeze")
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(sys, "argv", ["study", "--validation", "500"])
+    for command in (quickstart.main, reader.main, study.main, verify.main, check_lock.main):
+        with pytest.raises(UserError) as problem:
+            command()
+        assert str(problem.value) == (
+            "dvc.yaml: frozen stages: normalize, train; expected none, since DVC does not run "
+            "them. Run: dvc unfreeze normalize train"
+        )
+    project.run("sh", "-c", str(problem.value).split("Run: ")[1])
+    check_lock.main()
+
+
+def test_a_lock_of_other_code_or_parameters_is_found_without_a_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    for path in (".dvc/cache", "data", "models"):  # as in a new clone
+        shutil.rmtree(project.folder / path)
+    check_lock.main()
+    comment, parameter = "# A comment.\n", "seed: 42"
+    for path, text, message in (
+        ("stages/evaluate.py", comment, "evaluate is out of date: stages/evaluate.py"),
+        ("stages/training/new.py", comment, "train is out of date: stages/training"),
+        ("metrics/evaluate.json", "{}", "evaluate is out of date: metrics/evaluate.json"),
+        ("stages/card.py", None, "card is out of date: stages/card.py"),
+        ("params.yaml", parameter, "train is out of date: params.yaml (train)"),
+    ):
+        file = project.folder / path
+        if text is None:
+            file.unlink()
+        elif text == parameter:
+            file.write_text(file.read_text().replace(text, "seed: 43"))
+        else:
+            file.write_text(file.read_text() + text if file.exists() else text)
+        project.commit("Without a run")
+        with pytest.raises(UserError) as problem:
+            check_lock.main()
+        assert f"dvc.lock: {message} changed" in str(problem.value).splitlines()
+        assert str(problem.value).endswith(REPAIR)
+        project.git("reset", "--quiet", "--hard", "HEAD~")
+    assert not (project.folder / "models").exists()
+
+
+def test_ci_checks_the_lock_before_it_runs_the_pipeline() -> None:
+    commands = (ROOT / ".ci/run").read_text()
+    check = commands.index("\npython -m experiments.check_lock\n")
+    assert check < commands.index("\nmake test\n") < commands.index("    dvc repro --force\n")
+    assert "dvc repro" not in re.sub("#.*", "", commands[:check])
 
 
 def test_verify_refuses_results_that_are_damaged_or_do_not_match(

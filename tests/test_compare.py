@@ -28,14 +28,15 @@ from experiments.compare.revisions import (
     read_revision,
     read_test_images,
 )
-from experiments.repository.lockfile import (
-    LOCKFILE,
-    PREDICTIONS,
-    SCORES,
-    locked_outputs,
-    locked_stages,
-)
+from experiments.repository.lockfile_checks import PREDICTIONS, SCORES
 from stages.common.errors import UserError
+from stages.common.lockfile import (
+    LOCKFILE,
+    locked_outputs,
+    locked_parameters,
+    locked_stages,
+    mixed_runs,
+)
 from tests.project import Project
 
 Compare = Callable[..., str]
@@ -69,7 +70,7 @@ def test_the_verdict_is_that_of_mcnemars_test(only_a: int, only_b: int, verdict:
 def test_changed_parameters_are_shown_as_yaml() -> None:
     def revision(params: dict[str, object]) -> Revision:
         scores = Scores(baseline_error=0, baseline_error_low=0, baseline_error_high=0)
-        return Revision("", None, params, pd.DataFrame(), scores, "", {})
+        return Revision("", None, params, [], pd.DataFrame(), scores, "", {})
 
     changes = parameter_changes(
         revision({"model.hidden_units": [8], "train.seed": 1, "train.epochs": 9}),
@@ -169,7 +170,12 @@ def test_a_branch_is_compared_with_a_tag_and_the_workspace_with_head(
     assert {row.count("|") for row in rows} == {4}
     assert [row.split("|")[1].strip() for row in rows] == ["", "---", "error"]
     assert "A is better: 0 against 30" in page
-    assert "is not checked" in page
+    commit = project.git("rev-parse", branch)[:10]
+    not_checked = (
+        f"The `dvc.lock` of {branch} (commit {commit}) was not checked: `dvc status` checks"
+    )
+    assert not_checked in page
+    assert not_checked in output
     pictures = re.findall(r"!\[.*\]\((.*)\)", page)
     assert len(pictures) == 2
     for name in pictures:
@@ -179,11 +185,13 @@ def test_a_branch_is_compared_with_a_tag_and_the_workspace_with_head(
 
     assert "No significant difference: 0 against 1, p = 1" in compare()
     page = project.read("reports/compare.md")
-    assert "`dvc.lock` of B agrees with code and parameters." in page
+    assert "The `dvc.lock` of workspace agrees with code and parameters." in page
     project.set({"evaluate": {"worst": 9}})
     compare()
-    page = project.read("reports/compare.md")
-    assert "`dvc.lock` of B is out of date: params.yaml changed. Run: `dvc repro`." in page
+    assert (
+        "The `dvc.lock` of workspace is out of date. Changed since the run of evaluate: "
+        "params.yaml (evaluate). Run: `dvc repro`."
+    ) in project.read("reports/compare.md")
 
 
 def test_a_changed_command_makes_the_results_out_of_date(
@@ -194,7 +202,53 @@ def test_a_changed_command_makes_the_results_out_of_date(
     command = "cmd: python -m stages.card"
     (project.folder / "dvc.yaml").write_text(pipeline.replace(command, f"{command} --help"))
     state = lockfile_state(read_revision("workspace"))
-    assert state == "is out of date: the command of card changed. Run: `dvc repro`"
+    assert state == "is out of date. Changed since the run of card: its command. Run: `dvc repro`"
+
+
+def test_parameters_are_those_that_each_stage_was_run_with(
+    project: Project, compare: Compare
+) -> None:
+    """Not those of params.yaml, nor those that another stage has seen since."""
+    card, lock = project.read("docs/model-card.md"), project.read("dvc.lock")
+    project.set({"train": {"epochs": 7}})
+    project.dvc("repro", "--single-item", "card")
+    output = compare()
+    assert "Same parameters" in output
+    assert "out of date. Changed since the run of train: params.yaml (train)." in output
+
+    project.dvc("freeze", "train")
+    project.set({"evaluate": {"worst": 9}})
+    project.dvc("repro")
+    output = compare()
+    assert "evaluate.worst  25  9" in output
+    assert "train.epochs" not in output
+    assert "Frozen stages of workspace: train. DVC did not check their code" in output
+    assert "Frozen stages of workspace: train." in project.read("reports/compare.md")
+    assert project.read("docs/model-card.md") == card
+
+    # Now train has been run with other data than evaluate.
+    project.set({"evaluate": {"worst": 25}, "normalize": {"validation": 500}})
+    mixed = "train was run with another data/normalized; expected"
+    output = project.dvc("repro", fails=True)
+    repair = "dvc unfreeze train && dvc repro"
+    assert f"dvc.lock: {mixed} stages of one run. Run: {repair}\n" in output
+    with pytest.raises(UserError) as problem:
+        compare()
+    assert str(problem.value) == f"workspace: {mixed} results of one run. Run: {repair}"
+    project.run("sh", "-c", repair)
+    assert "`train.epochs` 7" in project.read("docs/model-card.md")
+    assert re.search(r"normalize.validation +0 +500\ntrain.epochs +2 +7\n", compare())
+    project.git("checkout", "--quiet", "params.yaml")
+    project.dvc("repro")
+    assert project.read("dvc.lock") == lock
+
+
+def test_stages_with_different_parameters_are_not_of_one_run() -> None:
+    """As in a dvc.lock from when the card's entry had the parameters of params.yaml."""
+    params = [{"params": {"params.yaml": {"train": {"epochs": epochs}}}} for epochs in (1, 7)]
+    stages = dict(zip(("train", "card"), params, strict=True))
+    assert locked_parameters(stages) == {"train.epochs": 1}
+    assert mixed_runs(stages) == {"card": "card was run with train.epochs 7 instead of 1"}
 
 
 def test_the_workflow_adds_the_page_without_pictures_to_a_pull_request(
@@ -204,17 +258,22 @@ def test_the_workflow_adds_the_page_without_pictures_to_a_pull_request(
     workflow = yaml.safe_load(project.read(".github/workflows/ci.yaml"))
     commands = [step["run"] for step in workflow["jobs"]["report"]["steps"] if "run" in step]
     *make, add_to_summary = commands
-    assert make == ["make repro", "make compare A=origin/main"]
+    (download,) = (command for command in make if "dvc repro" in command)
+    assert make[-1] == "make compare A=origin/main B=HEAD"
+    assert not any("repro" in command for command in make if "repro download" not in command)
     project.git("update-ref", "refs/remotes/origin/main", "main")
     project.git("checkout", "--quiet", "--detach")  # as GitHub does
     add_mistakes(project, 2)
     project.commit("Worse")
-    compare("origin/main", "workspace")
+    project.run("bash", "-e", "-c", download.replace(". .venv/bin/activate && ", ""))
+    compare("origin/main", "HEAD")
     summary = tmp_path / "summary.md"
     environment = {"GITHUB_STEP_SUMMARY": str(summary)}
     project.run("bash", "-e", "-c", add_to_summary, environment=environment)
     page = summary.read_text()
-    assert page.startswith("# workspace against origin/main\n")
+    assert page.startswith("# HEAD against origin/main\n")
+    commit = project.git("rev-parse", "HEAD")[:10]
+    assert f"The `dvc.lock` of HEAD (commit {commit}) agrees with code and parameters." in page
     assert "No significant difference: 0 against 2" in page
     assert "![" not in page
 
@@ -235,7 +294,7 @@ def test_revisions_that_cannot_be_compared(project: Project, compare: Compare) -
         (["main"], f"workspace has no {PREDICTIONS}; dvc repro makes it"),
         (
             ["it's", "main"],
-            "it's: metrics/ or plots/ do not match dvc.lock; expected those of one run. "
+            "it's: metrics/ or plots/ do not match dvc.lock; expected results of one run. "
             """Run: git checkout 'it'"'"'s' && dvc repro && git commit -a""",
         ),
         (["main", "HEAD:params.yaml"], "HEAD:params.yaml: not a branch, tag, commit or"),

@@ -298,6 +298,22 @@ def appearance(project: Project, pattern: str) -> Moment:
     return wait
 
 
+def in_training(project: Project, monkeypatch: pytest.MonkeyPatch) -> Moment:
+    """The moment at which the stand-in's stage train waits; DVC has removed its old outputs."""
+    gate = project.folder / ".dvc/tmp/gate"
+    gate.touch()
+    monkeypatch.setenv("TRAINING_GATE", str(gate))
+
+    def wait(process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while (project.folder / "metrics/train/metrics.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    return wait
+
+
 def random_kills(project: Project, command: tuple[str, ...], count: int) -> Iterator[Kill]:
     """Kills at random moments. The command is run once to measure how long it takes."""
     started = time.monotonic()
@@ -363,10 +379,8 @@ def state(project: Project) -> dict[str, str]:
 def recover(project: Project) -> None:
     """Runs the commands of all recovery steps, after which there are none."""
     with contextlib.chdir(project.folder):
-        steps = recovery_steps()
-        for step in steps:
-            *_, command = re.split("Run: |since then: ", step)
-            project.run("sh", "-c", command)
+        for step in recovery_steps():
+            project.run("sh", "-c", step.split("Run: ")[1])
         assert recovery_steps() == []
 
 
@@ -399,7 +413,7 @@ def test_quickstart_killed_beside_edits(project: Project, many: int) -> None:
 
 
 @FEW_OR_MANY
-def test_dvc_exp_run_killed_while_edits_are_in_the_stash(project: Project, many: int) -> None:
+def test_dvc_exp_run_killed_while_it_is_prepared(project: Project, many: int) -> None:
     """The edits are still in the workspace, or the recovery steps bring them back."""
     edit(project)
     before = state(project)
@@ -410,8 +424,63 @@ def test_dvc_exp_run_killed_while_edits_are_in_the_stash(project: Project, many:
     for kill in kills:
         run_and_kill(project, command, kill)
         recover(project)
+        if "WIP" in project.git("stash", "list"):  # of what DVC had changed when it was killed
+            project.git("stash", "drop")
         assert state(project) == before, kill
     project.run(*command)
+
+
+@FEW_OR_MANY
+def test_dvc_exp_run_killed_in_the_workspace(
+    project: Project, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """HEAD is on its branch again, and the edits are in the workspace or in a stash.
+
+    The files also have the changes of the experiment, which `dvc exp run` makes there.
+    """
+    project.git("checkout", "--quiet", "-b", "größe; $(touch ran)".replace(" ", "-"))
+    edit(project)
+    head = state(project)["head"]
+    command = ("dvc", "exp", "run", "-S", "train.epochs=3")
+    references = (".git/refs/stash", ".git/refs/exps/exec/EXEC_MERGE")
+    kills: list[Kill] = [(appearance(project, each), signal.SIGKILL, True) for each in references]
+    if many:
+        kills += [*kills * (many // 3), *random_kills(project, command, many)]
+    kills.insert(0, (in_training(project, monkeypatch), signal.SIGKILL, True))
+    for number, kill in enumerate(kills):
+        (project.folder / "notes.txt").write_text(f"Notes {number}.\n")
+        run_and_kill(project, command, kill)
+        recover(project)
+        assert state(project)["head"] == head, kill
+        assert project.read("notes.txt") == f"Notes {number}.\n", kill
+        assert "+An edit." in project.git("diff", "HEAD"), kill
+        assert "+  worst: 9" in project.git("diff", "HEAD"), kill
+        project.git("stash", "clear")
+        project.set({"train": {"epochs": 2}})
+        project.git("add", "notes.txt")
+        monkeypatch.delenv("TRAINING_GATE", raising=False)
+    assert not (project.folder / "ran").exists()
+    project.run(*command)
+
+
+def test_edits_since_a_kill_and_commits_on_no_branch_are_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(project)
+    kill: Kill = (appearance(project, ".git/refs/stash"), signal.SIGKILL, True)
+    run_and_kill(project, ("dvc", "exp", "run", "--temp", "-S", "train.epochs=3"), kill)
+    (project.folder / "README.md").write_text("Another edit.\n")
+    recover(project)
+    assert "An edit.\n" in project.read("README.md")
+    assert "+Another edit." in project.git("stash", "show", "-p")
+    project.git("stash", "drop")
+
+    kill = (in_training(project, monkeypatch), signal.SIGKILL, True)
+    run_and_kill(project, ("dvc", "exp", "run", "-S", "train.epochs=3"), kill)
+    project.git("commit", "--quiet", "--message", "On no branch", "notes.txt")
+    recover(project)
+    assert project.git("log", "-1", "--format=%s %D", "main") == "On no branch HEAD -> main\n"
+    assert "An edit.\n" in project.read("README.md")
 
 
 @FEW_OR_MANY

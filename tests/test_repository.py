@@ -15,7 +15,6 @@ import pytest
 from experiments.repository.clones import (
     check_repository,
     dvc_config,
-    stages,
     temporary_clone,
     write_dvc_config,
 )
@@ -25,7 +24,8 @@ from experiments.repository.dvc_experiments import (
     list_experiments,
     run_experiment,
 )
-from experiments.repository.lockfile import locked_stages, matches_lock
+from experiments.repository.lockfile_checks import matches_lock
+from experiments.repository.pipeline import stages
 from experiments.repository.recovery_steps import recovery_steps
 from experiments.repository.subprocesses import CommandError, dvc, environment, git
 from experiments.repository.temporary_directory import (
@@ -34,6 +34,7 @@ from experiments.repository.temporary_directory import (
     temporary_directory,
 )
 from stages.common.errors import UserError
+from stages.common.lockfile import locked_stages
 
 ROOT = Path(__file__).parent.parent
 PIPELINE = """\
@@ -424,28 +425,59 @@ def test_child_processes_do_not_get_the_variables_of_a_hook_or_of_python(
     assert "PYTHONSAFEPATH" not in environment()
 
 
+def follow(step: str) -> None:
+    """Runs the command of a recovery step."""
+    subprocess.run(step.split("Run: ")[1], shell=True, check=True)  # noqa: S602
+
+
 def test_traces_of_kills_are_named_with_a_command_that_removes_them(repository: Path) -> None:
     assert recovery_steps() == []
     truncated = "schema: '2.0'\nstages:\n  first:\n    cmd: 'pyth"
+    dvc("repro")
     for lockfile in ("", truncated):
         (repository / ".git/index.lock").touch()
-        (repository / ".dvc/tmp").mkdir(exist_ok=True)
+        (repository / ".git/refs/heads/main.lock").touch()
         (repository / ".dvc/tmp/rwlock").write_text('{"a')
         (repository / "dvc.lock").write_text(lockfile)
         steps = recovery_steps()
-        assert len(steps) == 3
+        assert len(steps) == 4
         for step in steps:
-            command = step.split("Run: ")[1]
-            if command == "git checkout dvc.lock":
-                command = "rm dvc.lock"  # it is not committed here
-            subprocess.run(command.split(), check=True)
+            follow(step)
         assert recovery_steps() == []
+        dvc("repro")  # from the run cache, if dvc.lock is not committed
+        commit("With dvc.lock")
+    assert git("status", "--porcelain") == ""
 
+
+def test_a_lock_that_git_has_is_left_alone(repository: Path) -> None:
+    """As while an editor is open for the message of a commit."""
+    (repository / "README").write_text("Edited.\n")
+    committing = subprocess.Popen(
+        ["git", "-c", "user.name=A", "-c", "user.email=a@b", "commit", "--all"],
+        env=environment(GIT_EDITOR="touch opened; sleep 300; true"),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until((repository / "opened").exists)
+    assert (repository / ".git/index.lock").exists()
+    assert recovery_steps() == []
+    os.killpg(committing.pid, signal.SIGKILL)
+    committing.wait(TIMEOUT_S)
+    (step,) = recovery_steps()
+    follow(step)
+    assert recovery_steps() == []
+    git("add", "README")
+
+
+def test_a_stash_or_a_detached_head_of_the_user_is_left_alone(repository: Path) -> None:
     (repository / "README").write_text("Edited.\n")
     git("-c", "user.name=A", "-c", "user.email=a@example.org", "stash")
     git("checkout", "--quiet", "--detach")
-    (step,) = recovery_steps()
-    subprocess.run(step.split("since then: ")[1], shell=True, check=True)  # noqa: S602
-    assert (repository / "README").read_text() == "Edited.\n"
-    assert git("branch", "--show-current") == "main\n"
+    assert recovery_steps() == []
+    # Also if a killed process of DVC has left its name, but nothing in the stash.
+    lock = repository / ".dvc/tmp/exps/rwlock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text('{"write": {"workspace": {"pid": 4194305, "cmd": "dvc exp run"}}}')
+    os.utime(lock, (time.time() + 60, time.time() + 60))
+    git("checkout", "--quiet", "main")
     assert recovery_steps() == []

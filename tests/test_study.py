@@ -15,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from experiments.repository.lockfile import SCORES
+from experiments.repository.lockfile_checks import SCORES
 from experiments.repository.subprocesses import CommandError
 from experiments.study import __main__ as study_module
 from experiments.study import error_tables, runner

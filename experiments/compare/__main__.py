@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from experiments.compare.report import (
+    describe_checks,
     describe_mistakes,
     draw_curves,
     draw_mistakes,
@@ -51,14 +52,15 @@ def compare(a: Revision, b: Revision) -> None:
     print("\nSame parameters" if changes.empty else "")
     if not changes.empty:
         print("\n".join(map(printable, changes.to_string().splitlines())))
-    print(f"\n{verdict}")
+    remarks = describe_checks(a, b)
+    print("\n".join(["", verdict, *map(printable, remarks)]))
     from stages.evaluation.plots import save  # imported late: matplotlib takes a second
 
     draw_mistakes(a, b, PICTURE)
     save(draw_curves(a.history, b.history), CURVES)
     with atomic_write(PAGE) as partial:
         picture = PICTURE.name if PICTURE.exists() else None
-        text = markdown(a, b, verdict, picture, CURVES.name)
+        text = markdown(a, b, verdict, remarks, picture, CURVES.name)
         partial.write_text(text, encoding="utf-8", newline="\n")
     print(f"{PAGE} is a page for a pull request")
 

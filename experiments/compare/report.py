@@ -1,6 +1,5 @@
 """Report of a comparison: verdict, Markdown page for a pull request, and plots."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from experiments.compare.mcnemar import count_mistakes
-from experiments.compare.revisions import WORKSPACE, Revision, read_test_images
-from experiments.repository.subprocesses import CommandError, dvc
+from experiments.compare.revisions import Revision, read_test_images
+from experiments.repository.lockfile_checks import changes_since_run
+from experiments.repository.subprocesses import CommandError, git
 from stages.common.errors import UserError
 from stages.common.params import as_yaml
 
@@ -20,7 +20,12 @@ MAX_MISTAKES_SHOWN = 25
 
 
 def markdown(
-    a: Revision, b: Revision, verdict: str, mistakes_picture: str | None, curves_picture: str
+    a: Revision,
+    b: Revision,
+    verdict: str,
+    remarks: list[str],
+    mistakes_picture: str | None,
+    curves_picture: str,
 ) -> str:
     """The page, in Markdown.
 
@@ -28,6 +33,7 @@ def markdown(
         a: the old revision.
         b: the new one.
         verdict: lines about their mistakes.
+        remarks: sentences that say what was checked.
         mistakes_picture: file name of the images that one of them misreads, if there is one.
         curves_picture: file name of the learning curves.
     """
@@ -49,7 +55,7 @@ def markdown(
             * bool(mistakes_picture)
         ),
         f"![Learning curves of both]({curves_picture})",
-        f"`dvc.lock` of B {lockfile_state(b)}.",
+        *remarks,
     ]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -77,26 +83,38 @@ def format_error(revision: Revision) -> str:
     )
 
 
+def describe_checks(a: Revision, b: Revision) -> list[str]:
+    """Sentences that say whether the results are those of the code and parameters beside them."""
+    commit = f" (commit {b.commit[:10]})" if b.commit else ""
+    return [
+        f"The `dvc.lock` of {b.name}{commit} {lockfile_state(b)}.",
+        *(
+            f"Frozen stages of {revision.name}: {', '.join(revision.frozen)}. DVC did not check "
+            "their code, data and parameters."
+            for revision in (a, b)
+            if revision.frozen
+        ),
+    ]
+
+
 def lockfile_state(revision: Revision) -> str:
-    """Whether the results are those of the current code and parameters; predicate of a sentence."""
-    if revision.name != WORKSPACE:
-        return "is not checked: `dvc status` can check the workspace only"
+    """Whether dvc.lock is that of code and parameters; predicate of a sentence."""
+    if revision.commit and not is_workspace(revision.commit):
+        return "was not checked: `dvc status` checks the workspace, or HEAD without changes"
     try:
-        status = json.loads(dvc("status", "--json"))
+        changes = changes_since_run()
     except CommandError:
         return "cannot be checked: `dvc status` fails"
-    changed = set()
-    for stage, entries in status.items():
-        for entry in entries:
-            if entry == "changed command":
-                changed.add(f"the command of {stage}")
-            elif isinstance(entry, dict):
-                paths = entry.get("changed deps", {}) | entry.get("changed outs", {})
-                # Data that are only missing, as in a new clone, are not changed.
-                changed |= {path for path, state in paths.items() if state != "deleted"}
-    if changed:
-        return f"is out of date: {', '.join(sorted(changed))} changed. Run: `dvc repro`"
+    if changes:
+        stages = "; ".join(f"{stage}: {', '.join(paths)}" for stage, paths in changes.items())
+        return f"is out of date. Changed since the run of {stages}. Run: `dvc repro`"
     return "agrees with code and parameters"
+
+
+def is_workspace(commit: str) -> bool:
+    """Whether the workspace is this commit, without changes of files in git."""
+    status = ("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "HEAD").strip() == commit and not git(*status)
 
 
 def describe_mistakes(a: Revision, b: Revision) -> str:

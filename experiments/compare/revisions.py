@@ -18,19 +18,19 @@ from pydantic import BaseModel
 from experiments.repository.clones import check_repository
 from experiments.repository.dvc_experiments import list_experiments
 from experiments.repository.lock import TEMPORARY
-from experiments.repository.lockfile import (
-    LOCKFILE,
-    PREDICTIONS,
-    SCORES,
-    locked_outputs,
-    locked_parameters,
-    locked_stages,
-    matches_lock,
-)
+from experiments.repository.lockfile_checks import PREDICTIONS, SCORES, matches_lock
+from experiments.repository.pipeline import PIPELINE, frozen_stages
 from experiments.repository.subprocesses import CommandError, dvc, git
 from experiments.repository.temporary_directory import temporary_directory
 from stages.common.errors import UserError
-from stages.common.params import INVALID_CONTENT
+from stages.common.lockfile import (
+    LOCKFILE,
+    locked_outputs,
+    locked_parameters,
+    locked_stages,
+    mixed_runs,
+)
+from stages.common.params import INVALID_CONTENT, parse_yaml
 from stages.training.history import METRICS, read_curves
 
 WORKSPACE = "workspace"
@@ -53,7 +53,8 @@ class Revision(NamedTuple):
     Attributes:
         name: the name that the user gave.
         commit: its commit, or None for the workspace.
-        params: the parameters of its pipeline run by name, such as train.seed.
+        params: the parameters that its stages were run with by name, such as train.seed.
+        frozen: its frozen stages, which DVC runs with no others.
         predictions: a row for each test image; columns actual, predicted and confidence (0 to 1).
         scores: test error and interval.
         dataset: MD5 of data/raw.
@@ -63,6 +64,7 @@ class Revision(NamedTuple):
     name: str
     commit: str | None
     params: dict[str, Any]
+    frozen: list[str]
     predictions: pd.DataFrame
     scores: Scores
     dataset: str
@@ -79,30 +81,39 @@ def read_revision(name: str) -> Revision:
         UserError: there is no such revision, or it has no results of one pipeline run.
     """
     commit = None if name == WORKSPACE else resolve(name)
-    repair = (
-        "dvc repro"
-        if commit is None
-        else f"git checkout {shlex.quote(name)} && dvc repro && git commit -a"
-    )
     read = partial(read_file, name, commit)
+    frozen: list[str] = []
     try:
+        frozen = frozen_stages(parse_yaml(read(str(PIPELINE)))["stages"])
         stages = locked_stages(read(LOCKFILE))
+        mixed = list(mixed_runs(stages).values())
         if not matches_lock(stages, read):
+            mixed.append(f"metrics/ or plots/ do not match {LOCKFILE}")
+        if mixed:
             raise UserError(
-                f"{name}: metrics/ or plots/ do not match {LOCKFILE}; expected those of one run. "
-                f"Run: {repair}"
+                f"{name}: {mixed[0]}; expected results of one run. "
+                f"Run: {repair(name, commit, frozen)}"
             )
         return Revision(
             name,
             commit,
             locked_parameters(stages),
+            frozen,
             read_predictions(read(PREDICTIONS)),
             Scores.model_validate_json(read(SCORES)),
             locked_outputs(stages)[RAW],
             {metric: read_curves(read(HISTORY.format(metric)), metric) for metric in METRICS},
         )
     except INVALID_CONTENT:  # a ValidationError is a ValueError
-        raise UserError(f"{name}: results in an unknown format. Run: {repair}") from None
+        raise UserError(
+            f"{name}: results in an unknown format. Run: {repair(name, commit, frozen)}"
+        ) from None
+
+
+def repair(name: str, commit: str | None, frozen: list[str]) -> str:
+    """The command that makes the results of a revision anew."""
+    run = f"dvc unfreeze {' '.join(frozen)} && dvc repro" if frozen else "dvc repro"
+    return f"git checkout {shlex.quote(name)} && {run} && git commit -a" if commit else run
 
 
 def resolve(name: str) -> str:

@@ -12,12 +12,10 @@ from pathlib import Path
 from configobj import ConfigObj
 
 from experiments.repository.lock import TEMPORARY, exclusive_lock
+from experiments.repository.pipeline import paths_in_repository, raise_if_frozen, stages
 from experiments.repository.subprocesses import dvc, git
 from experiments.repository.temporary_directory import kill_processes_in, temporary_directory
 from stages.common.errors import UserError
-from stages.common.params import read_yaml
-
-PIPELINE = Path("dvc.yaml")
 
 
 @contextmanager
@@ -31,9 +29,11 @@ def temporary_clone(purpose: str, edits: bool = True) -> Iterator[Path]:
             HEAD with an empty cache, without the user's configuration of DVC.
 
     Raises:
-        UserError: this is not a git repository with a commit.
+        UserError: this is not a git repository with a commit, or a stage is frozen.
     """
     check_repository()
+    if edits:
+        raise_if_frozen(stages())
     with exclusive_lock(purpose):
         for leftover in TEMPORARY.glob(f"{purpose}-*"):
             kill_processes_in(leftover)
@@ -81,72 +81,25 @@ def copy_identity(clone: Path, purpose: str) -> None:
 def add_workspace(clone: Path) -> None:
     """Adds the workspace's files to the index of a clone, as `git add` would in the workspace.
 
-    The workspace's own index and HEAD stay as they are.
+    The workspace's own index and HEAD stay as they are. Files that a sparse checkout leaves out
+    stay as in HEAD.
     """
     workspace = ("--git-dir", clone / ".git", "--work-tree", ".")
     git(*workspace, "read-tree", "HEAD")
-    git(*workspace, "add", "--update")  # changed and deleted files
-    new = [name for name in new_files() if Path(name).is_symlink() or Path(name).exists()]
-    if new:
+    difference = ("diff-index", "-z", "--name-only", "HEAD")
+    if changed := names(*difference, "--diff-filter=a"):  # all but added files; deleted ones, too
+        git(*workspace, "add", "--update", "--", *changed)
+    # Other untracked files may be private, and `dvc exp push` would publish them.
+    dependencies = paths_in_repository(stages())
+    untracked = names("ls-files", "-z", "--others", "--exclude-standard", "--", *dependencies)
+    new = names(*difference, "--diff-filter=A") | untracked
+    if new := {name for name in new if Path(name).is_symlink() or Path(name).exists()}:
         git(*workspace, "add", "--force", "--", *new)
-
-
-def new_files() -> list[str]:
-    """Files that HEAD does not have: those in git's index, and untracked ones in stages' deps.
-
-    Other untracked files may be private, and `dvc exp push` would publish them.
-    """
-    options = ("-z", "--others", "--exclude-standard")
-    untracked = names("ls-files", *options, "--", *paths_in_repository(stages()))
-    committed = names("ls-tree", "-r", "-z", "--name-only", "HEAD")
-    return sorted((names("ls-files", "-z") - committed) | untracked)
 
 
 def names(*command: str) -> set[str]:
     """The file names that a git command prints, separated by zero bytes."""
     return set(git(*command).split("\0")) - {""}
-
-
-def stages(pipeline: Path = PIPELINE) -> dict[str, dict[str, list[str]]]:
-    """The stages in dvc.yaml, by name.
-
-    Raises:
-        UserError: the file is missing, is not valid YAML, or has no stages.
-    """
-    document = read_yaml(pipeline)
-    found = document.get("stages") if isinstance(document, dict) else None
-    if not isinstance(found, dict) or not found:
-        raise UserError(f"{pipeline}: stages are missing; git diff {pipeline} shows what changed")
-    for name, stage in found.items():
-        if not is_stage(stage):
-            raise UserError(
-                f"{pipeline}: stage {name} is not valid; git diff {pipeline} shows what changed"
-            )
-    return found
-
-
-def is_stage(stage: object) -> bool:
-    """Whether deps, outs, metrics and plots of a stage have the types that DVC expects."""
-    if not isinstance(stage, dict):
-        return False
-    path_or_options = (str, dict)
-    types = {
-        "deps": (str,),
-        "outs": path_or_options,
-        "metrics": path_or_options,
-        "plots": path_or_options,
-    }
-    return all(
-        isinstance(stage.get(kind, []), list)
-        and all(isinstance(item, expected) for item in stage.get(kind, []))
-        for kind, expected in types.items()
-    )
-
-
-def paths_in_repository(stages: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
-    """Dependencies of all stages, code and data, whose path is inside of the repository."""
-    paths = {path for stage in stages.values() for path in stage.get("deps", [])}
-    return {path for path in paths if path and not path.startswith(("/", ".."))}
 
 
 def dvc_config() -> dict[str, dict[str, str]]:

@@ -1,24 +1,28 @@
 """Traces of killed git and DVC commands in the workspace, and how to remove them.
 
-`dvc exp run` moves uncommitted edits into git's stash and detaches HEAD for a moment. DVC also
-writes dvc.lock and its own locks in place, so that a kill may leave a part of them.
+DVC writes dvc.lock and its own locks in place, so that a kill may leave a part of them.
 """
 
 import json
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from experiments.repository.clones import check_repository
-from experiments.repository.lockfile import LOCKFILE, is_damaged_lockfile
+from experiments.repository.killed_experiment import EXPERIMENTS_LOCK, killed_experiment
+from experiments.repository.lock import TEMPORARY
+from experiments.repository.lockfile_checks import is_damaged_lockfile
 from experiments.repository.subprocesses import git
+from experiments.repository.temporary_directory import processes_in
 from stages.common import command_line
-from stages.common.errors import printable
+from stages.common.errors import UserError, printable
+from stages.common.lockfile import LOCKFILE, locked_stages
+from stages.common.params import INVALID_CONTENT
 
 # DVC's lists of running processes and what they do. A process removes itself when it ends.
-EXPERIMENTS_LOCK = Path(".dvc/tmp/exps/rwlock")
 DVC_LOCKS = (Path(".dvc/tmp/rwlock"), EXPERIMENTS_LOCK)
 
 
@@ -35,33 +39,64 @@ def recovery_steps() -> list[str]:
         UserError: this is not a git repository with a commit.
     """
     check_repository()
-    git_directories = git("rev-parse", "--git-dir", "--git-common-dir").splitlines()
-    steps = [
-        f"{lock}: lock of a git process. If no git or dvc is running, it is stale. "
-        f"Run: rm {shlex.quote(str(lock))}"
-        for directory in map(Path, dict.fromkeys(git_directories))
-        for lock in (*directory.glob("*.lock"), *directory.glob("refs/**/*.lock"))
-    ]
-    steps += [
-        f"{lock}: damaged by a kill, unless dvc is running. Run: rm {lock}"
-        for lock in DVC_LOCKS
-        if is_damaged_json(lock)
-    ]
+    steps = []
+    if not is_running("git", "dvc"):
+        git_directories = git("rev-parse", "--git-dir", "--git-common-dir").splitlines()
+        steps += [
+            f"{lock}: left by a git process that has ended. Run: rm -f {shlex.quote(str(lock))}"
+            for directory in map(Path, dict.fromkeys(git_directories))
+            for lock in (*directory.glob("*.lock"), *directory.glob("refs/**/*.lock"))
+            if not is_open(lock)
+        ]
+    if not is_running("dvc"):
+        experiment = killed_experiment()
+        steps += [experiment] if experiment else []
+        steps += [
+            f"{lock}: damaged by a kill. Run: rm -f {lock}"
+            for lock in DVC_LOCKS
+            if is_damaged_json(lock) and str(lock) not in (experiment or "")
+        ]
     if git("ls-files", "--unmerged", LOCKFILE):
         steps.append(
-            f"{LOCKFILE}: merge conflict. Run: git checkout --theirs {LOCKFILE}, then make repro"
+            f"{LOCKFILE}: merge conflict. Run: git checkout --theirs {LOCKFILE} && dvc repro && "
+            f"git add {LOCKFILE} metrics plots docs/model-card.md"
         )
     elif is_damaged_lockfile():
-        steps.append(f"{LOCKFILE}: damaged, as by a kill. Run: git checkout {LOCKFILE}")
-    stash = git("for-each-ref", "--format=%(subject)", "refs/stash").strip()
-    if stash.startswith("WIP on ") and (is_experiment_killed() or is_head_at_stash()):
-        branch = stash.removeprefix("WIP on ").split(":")[0]
-        steps.append(
-            f"git stash: dvc exp run was killed while your edits of {branch} were in the stash. "
-            "See them: git stash show -p. Restore them, and lose edits since then: "
-            f"git checkout --force {shlex.quote(branch)} && git stash pop"
-        )
+        steps.append(f"{LOCKFILE}: damaged, as by a kill. Run: {restore_lockfile()}")
     return steps
+
+
+def is_running(*programs: str) -> bool:
+    """Whether one of these programs works in the workspace.
+
+    Those in a temporary clone, which is a directory of the workspace, do not count.
+    """
+    clones = TEMPORARY.resolve()
+    return any(
+        Path(word).name in programs
+        for process in processes_in(Path().resolve())
+        if not Path(process.info["cwd"]).is_relative_to(clones)
+        for word in [process.info["name"], *(process.info["cmdline"] or [])[:3]]
+    )
+
+
+def is_open(path: Path) -> bool:
+    """Whether a process of this user has opened a file."""
+    opened = str(path.resolve())
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(file.path == opened for file in process.open_files()):
+                return True
+    return False
+
+
+def restore_lockfile() -> str:
+    """The command that replaces a damaged dvc.lock. Without one, DVC takes runs from its cache."""
+    try:
+        locked_stages(git("show", f"HEAD:{LOCKFILE}"))
+    except (UserError, *INVALID_CONTENT):
+        return f"rm {LOCKFILE}"
+    return f"git checkout HEAD {LOCKFILE}"
 
 
 def is_damaged_json(path: Path) -> bool:
@@ -72,21 +107,6 @@ def is_damaged_json(path: Path) -> bool:
     except ValueError:
         return True
     return False
-
-
-def is_experiment_killed() -> bool:
-    """Whether a process in DVC's list of running experiments does not exist."""
-    try:
-        entries = json.loads(EXPERIMENTS_LOCK.read_text())["write"].values()
-        return not all(psutil.pid_exists(entry["pid"]) for entry in entries)
-    except (FileNotFoundError, ValueError, LookupError, AttributeError, TypeError):
-        return False
-
-
-def is_head_at_stash() -> bool:
-    """Whether HEAD is detached at the commit that the newest stash is based on."""
-    is_detached = not git("branch", "--show-current").strip()
-    return is_detached and git("rev-parse", "stash^") == git("rev-parse", "HEAD")
 
 
 if __name__ == "__main__":

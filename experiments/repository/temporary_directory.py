@@ -89,10 +89,11 @@ def kill_processes_in(directory: Path) -> None:
 
 
 def processes_in(directory: Path) -> list[psutil.Process]:
+    """The processes that work in a directory; their `info` has name and cmdline, too."""
     return [
         process
         # The working directory of a zombie, or of another user's process, is None.
-        for process in psutil.process_iter(["cwd"])
+        for process in psutil.process_iter(["cwd", "name", "cmdline"])
         if Path(process.info["cwd"] or "/").is_relative_to(directory)
     ]
 

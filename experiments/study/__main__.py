@@ -13,7 +13,7 @@ import pandas as pd
 from experiments.check_params import read_params
 from experiments.repository.clones import temporary_clone
 from experiments.repository.dvc_experiments import Changes
-from experiments.repository.lockfile import PREDICTIONS, SCORES
+from experiments.repository.lockfile_checks import PREDICTIONS, SCORES
 from experiments.repository.recovery_steps import print_recovery_steps
 from experiments.study import cluster
 from experiments.study.error_tables import (

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.repository.clones import PIPELINE, paths_in_repository, write_dvc_config
-from experiments.repository.clones import stages as pipeline_stages
+from experiments.repository.clones import write_dvc_config
 from experiments.repository.dvc_experiments import Changes, export_experiment, run_experiment
+from experiments.repository.pipeline import PIPELINE, paths_in_repository
+from experiments.repository.pipeline import stages as pipeline_stages
 from experiments.repository.subprocesses import CommandError, dvc, git
 from experiments.study.grid import Trial, layers_name
 from stages.common.errors import UserError
