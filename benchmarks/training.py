@@ -100,8 +100,9 @@ def train_compiled(
     """Trains as stages/train.py does, and returns the network."""
     from stages.training.augmentation import Augmenter
     from stages.training.build_network import build_network
-    from stages.training.compiled_epoch import compile_epochs, one_batch, permutations
+    from stages.training.compiled_epoch import compile_epochs
     from stages.training.hyperparameters import Augmentation
+    from stages.training.input_pipeline import one_batch, permutations
     from stages.training.network import LOSS, optimizer
     from stages.training.threads import set_threads
 

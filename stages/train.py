@@ -17,16 +17,17 @@ from stages.training.callbacks import (
     SaveCheckpoint,
     ShowProgress,
     StopAtDivergence,
-    WriteHistory,
     check_callbacks,
 )
 from stages.training.checkpoint import Checkpoint, dependencies
-from stages.training.compiled_epoch import compile_epochs, one_batch, permutations
+from stages.training.compiled_epoch import compile_epochs
 from stages.training.history import check_declared, write_history
 from stages.training.hyperparameters import Augmentation, Model, Train
+from stages.training.input_pipeline import one_batch, permutations
 from stages.training.labels import encode_labels
 from stages.training.model_file import check_savable, save_network
 from stages.training.network_checks import compilation_errors
+from stages.training.tensorflow_setup import keras
 from stages.training.threads import set_threads
 
 NORMALIZED = Path("data/normalized")
@@ -43,7 +44,7 @@ def main() -> None:
     check_range("train.batch_size", train.batch_size, 1, len(y))
     x_val, y_val = load_split(NORMALIZED, "validation", "float32")
     if not len(y_val):
-        # As in the tutorial. Nothing is selected by these values.
+        # As in the tutorial. Nothing is selected by these metrics.
         x_val, y_val = load_split(NORMALIZED, "test", "float32")
     image_shape, classes = x.shape[1:], len(load_classes(NORMALIZED))
     validation = one_batch(x_val, encode_labels(y_val, classes, definition.LOSS))
@@ -57,9 +58,11 @@ def main() -> None:
     check_savable(network, optimizer)
     metrics = definition.metrics()
     network.compile(optimizer, definition.LOSS, metrics=metrics)
-    black = float(scaling(np.zeros(1))[0])
+    background = float(scaling(np.zeros(1))[0])
     is_augmented = augmentation.is_active()
-    augmenter = Augmenter(augmentation, train.seed, black, image_shape) if is_augmented else None
+    augmenter = (
+        Augmenter(augmentation, train.seed, background, image_shape) if is_augmented else None
+    )
     labels = encode_labels(y, classes, definition.LOSS)
     weights = definition.sample_weight(y)
     compile_epochs(network, x, labels, train.batch_size, weights, augmenter)
@@ -86,7 +89,10 @@ def main() -> None:
                 StopAtDivergence(train.learning_rate),
                 *callbacks,
                 saving,
-                WriteHistory(history.add_epoch),
+                # After the checkpoint, which then has every epoch of the history.
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda _, logs: history.add_epoch(logs)
+                ),
                 ShowProgress(progress, train.epochs),
             ],
             shuffle=False,  # `permutations` shuffles

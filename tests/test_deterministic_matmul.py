@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from stages.training.deterministic_layers import dense
-from stages.training.deterministic_matmul import blocks, padded_sizes, product
+from stages.training.deterministic_matmul import blocks, matmul, padded_sizes
 from stages.training.tensorflow_setup import tf
 
 Array = npt.NDArray[np.float32]
@@ -76,7 +76,7 @@ def test_products_are_added_up_in_the_predicted_blocks(b: int, m: int, n: int, w
     transpose_b = which == "gradient of input"
     x, y = matrix(rows, k), matrix(k, columns)
     given = np.ascontiguousarray(y.T) if transpose_b else y
-    compiled = tf.function(product, jit_compile=True, autograph=False)
+    compiled = tf.function(matmul, jit_compile=True, autograph=False)
     computed = compiled(tf.constant(x), tf.constant(given), transpose_b).numpy()
 
     full_rows, full_k, full_columns = padded_sizes(rows, k, columns)

@@ -68,11 +68,24 @@ FAULTS = {
         ),
     ],
     "tests/test_compiled_epoch.py": [
-        ("stages/training/compiled_epoch.py", "default_rng([seed, epoch])", "default_rng([seed])"),
+        ("stages/training/input_pipeline.py", "default_rng([seed, epoch])", "default_rng([seed])"),
         (
             "stages/training/compiled_epoch.py",
-            "self.network(x, training=True)",
-            "self.network(x, training=False)",
+            "train_batch((images, *others))",
+            "train_batch((images, others[0]))",
+        ),
+        ("stages/training/labels.py", "    if takes_integers(loss):", "    if True:"),
+    ],
+    "tests/test_callbacks.py": [
+        (
+            "stages/training/callbacks.py",
+            "            if is_called_for_batches(callback, method):",
+            "            if False:",
+        ),
+        (
+            "stages/training/callbacks.py",
+            "            if self.weights[epoch - 1] == digest:",
+            "            if True:",
         ),
     ],
     "tests/test_network.py": [
@@ -92,10 +105,20 @@ FAULTS = {
     ],
     "tests/test_kills.py::test_a_checkpoint_depends_on_all_inputs_of_a_training": [
         ("stages/train.py", "{model!r} {train!r} {augmentation!r}", "{model!r} {train!r}"),
-        ("stages/train.py", '"data": digest([NORMALIZED / SUMS]),', '"data": "",'),
+        (
+            "stages/training/checkpoint.py",
+            '{"data": digest([data / SUMS]), ',
+            '{"data": "", ',
+        ),
     ],
     "tests/test_kills.py": [
         ("stages/train.py", "    checkpoint.remove()\n", ""),
+        (
+            "stages/training/callbacks.py",
+            "            vars(callback).update(state)\n",
+            "            pass\n",
+        ),
+        ("stages/training/callbacks.py", "epochs if state.is_stopped else len", "len"),
         ("stages/training/callbacks.py", "self.history = state.history", "self.history = []"),
         ("stages/training/callbacks.py", "if not math.isfinite(logs[name]):", "if False:"),
     ],

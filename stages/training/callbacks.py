@@ -1,8 +1,8 @@
-"""Keras callbacks of the stage train: divergence, checkpoint, history and progress."""
+"""Keras callbacks of the stage train, and the checks of the user's callbacks."""
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -154,20 +154,6 @@ def weights_digest(network: Any) -> str:
     for array in network.get_weights():
         sha256.update(array.tobytes())
     return sha256.hexdigest()
-
-
-class WriteHistory(keras.callbacks.Callback):  # type: ignore[misc]
-    """Passes the logs of each epoch to a function.
-
-    It must follow SaveCheckpoint: an epoch in the history is then also in the checkpoint.
-    """
-
-    def __init__(self, log: Callable[[Mapping[str, float]], None]) -> None:
-        super().__init__()
-        self.log = log
-
-    def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
-        self.log(logs)
 
 
 class ShowProgress(keras.callbacks.Callback):  # type: ignore[misc]

@@ -1,11 +1,11 @@
-"""Replacement of Keras's dense layers and random numbers by versions for compiled programs."""
+"""Dense layers and random numbers that are deterministic in compiled programs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from stages.training.deterministic_matmul import product
+from stages.training.deterministic_matmul import matmul
 from stages.training.tensorflow_setup import keras, tf
 
 
@@ -68,19 +68,19 @@ def dense(x: Any, kernel: Any, bias: Any = None) -> Any:
     def biased(x: Any, kernel: Any, bias: Any) -> Any:
         def gradients(upstream: Any) -> tuple[Any, Any, Any]:  # (b, n)
             ones = tf.ones_like(x[:, :1])
-            # An explicit transpose: TensorFlow's own gradient passes transpose_a, and XLA computes
-            # such products with Eigen, whose order depends on the processor's cache sizes.
-            stacked = product(tf.transpose(tf.concat([x, ones], 1)), upstream)  # (m + 1, n)
-            return product(upstream, kernel, transpose_b=True), stacked[:-1], stacked[-1]
+            # The explicit transpose keeps XLA from calling Eigen, whose order of summation depends
+            # on the cache sizes. TensorFlow's own gradient uses transpose_a.
+            stacked = matmul(tf.transpose(tf.concat([x, ones], 1)), upstream)  # (m + 1, n)
+            return matmul(upstream, kernel, transpose_b=True), stacked[:-1], stacked[-1]
 
-        return product(x, kernel) + bias, gradients
+        return matmul(x, kernel) + bias, gradients
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def unbiased(x: Any, kernel: Any) -> Any:
         def gradients(upstream: Any) -> tuple[Any, Any]:
-            of_kernel = product(tf.transpose(x), upstream)
-            return product(upstream, kernel, transpose_b=True), of_kernel
+            of_kernel = matmul(tf.transpose(x), upstream)
+            return matmul(upstream, kernel, transpose_b=True), of_kernel
 
-        return product(x, kernel), gradients
+        return matmul(x, kernel), gradients
 
     return unbiased(x, kernel) if bias is None else biased(x, kernel, bias)

@@ -1,15 +1,15 @@
-"""Matrix products with the same order of summation on every processor.
+"""Matrix multiplication with the same order of summation on every processor.
 
-XLA computes float32 products with YNNPACK, a library that can be told to add in a fixed order. Each
-element of (m, k) · (k, n) is then the sum of a few blocks of k, and each block is added up by fused
-multiply-adds in order. The length of a block depends on the matrix sizes and on the instruction set
-(`ynnpack/subgraph/dot.cc` of XNNPACK, early in 2026). The latter sets up to how many rows a product
-counts as small, and the multiple that columns are padded to.
+XLA multiplies float32 matrices with YNNPACK, which has an option for a fixed order: each element of
+(m, k) · (k, n) is the sum of a few blocks of k, and each block is added up in order, by fused
+multiply-adds. The length of a block depends on m, k and n, and on two properties of the instruction
+set: the number of rows up to which a product counts as small, and the multiple to which columns are
+padded (`ynnpack/subgraph/dot.cc` of XNNPACK, early in 2026).
 
-- On x86-64, with or without AVX-512, this matters for few sizes. Such a product is padded with
-  zeros to the next size at which all processors agree.
-- On ARM no product counts as small. There the product is computed from x86-64's blocks, each too
-  short for ARM's kernel to split.
+- On x86-64, AVX2 and AVX-512 differ for few sizes. `padded_sizes` pads such matrices with zeros to
+  the next size for which they agree.
+- On ARM no product counts as small. `blocked_matmul` multiplies the blocks of x86-64 one by one;
+  each is too short for ARM's kernel to split it.
 """
 
 import platform
@@ -29,7 +29,7 @@ MIN_ROWS = 8
 IS_ARM = platform.machine() in ("aarch64", "arm64")
 
 
-def product(a: Any, b: Any, transpose_b: bool = False) -> Any:
+def matmul(a: Any, b: Any, transpose_b: bool = False) -> Any:
     """(m, k) · (k, n) -> (m, n), with the same bits on every processor.
 
     Args:
@@ -48,7 +48,7 @@ def product(a: Any, b: Any, transpose_b: bool = False) -> Any:
 
 
 def padded_sizes(m: int, k: int, n: int) -> tuple[int, int, int]:
-    """The smallest sizes, at least m, k and n, for which all processors split k alike."""
+    """The smallest sizes, at least m, k and n, for which AVX2 and AVX-512 use the same blocks."""
     rows = max(m, MIN_ROWS)
     if SMALL_ROWS_AVX512 < rows <= SMALL_ROWS_AVX2:
         rows = SMALL_ROWS_AVX2 + 1
@@ -63,10 +63,10 @@ def round_up(size: int, multiple: int) -> int:
 
 
 def blocks(m: int, k: int, n: int, transpose_b: bool) -> list[tuple[int, int]]:
-    """How x86-64 splits k in a product of padded sizes, with two or more threads.
+    """The blocks of k that x86-64 uses for padded sizes, with two or more threads.
 
     Returns:
-        For each group of columns, from left to right: its columns, and the length of its blocks.
+        (number of columns, length of a block) for each group of columns, from left to right.
     """
     if m > SMALL_ROWS_AVX512 or transpose_b:
         # The second factor is packed, into more than 64 columns if k is short.

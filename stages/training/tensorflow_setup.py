@@ -4,7 +4,7 @@ Other modules import `keras` and `tf` from here, since these settings must be ma
 import. With a fixed seed, the last bits of a training still depend on whether it has one thread or
 more, and by default on the processor's instruction set and cache sizes.
 
-The seed itself is used in build_network.py (weights), compiled_epoch.py (order of the images) and
+The seed itself is used in build_network.py (weights), input_pipeline.py (order of the images) and
 augmentation.py.
 """
 
@@ -29,7 +29,7 @@ os.environ |= {
     " --xla_disable_hlo_passes=transpose-folding",
     "KERAS_BACKEND": "tensorflow",
     "KERAS_HOME": os.devnull,  # ignore the user's keras.json, and write none
-    "CUDA_VISIBLE_DEVICES": "-1",  # a GPU adds in another order
+    "CUDA_VISIBLE_DEVICES": "-1",  # a GPU adds in a different order
     "TF_CPP_MIN_LOG_LEVEL": "2",  # errors only; exceptions tell what warnings say
 }
 
