@@ -55,6 +55,7 @@ def markdown(
         classes: their names; the table has those with test images.
     """
     rows = []
+    cells = {name: name.replace("|", r"\|") for name in classes} | {"–": "–"}
     for name in classes:
         of_class = {predicted: n for (actual, predicted), n in images.items() if actual == name}
         total, correct = sum(of_class.values()), of_class.pop(name, 0)
@@ -66,7 +67,8 @@ def markdown(
         )
         mistakes = total - correct
         rows.append(
-            f"| {name} | {total:,} | {mistakes:,} | {mistakes / total:.2%} | {most_frequent} |"
+            f"| {cells[name]} | {total:,} | {mistakes:,} | {mistakes / total:.2%} "
+            f"| {cells[most_frequent]} |"
         )
     settings = ", ".join(
         f"`{key}` {value}"

@@ -14,6 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from stages import normalize
 from stages.common.errors import UserError
 from stages.data.arrays import (
     SUMS,
@@ -40,6 +41,7 @@ from stages.data.datasets import (
 from stages.data.idx import map_idx
 from stages.data.scaling import Scaling
 from stages.data.splits import stratified_mask
+from tests.project import TUTORIAL, set_parameters
 
 IMAGES = np.arange(3 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
 LABELS = np.array([0, 9, 4], dtype=np.uint8)
@@ -496,6 +498,23 @@ def test_scaling_accepts_floats_and_does_not_change_its_argument() -> None:
     for x in (PIXELS.copy(), PIXELS.astype(np.float32)):
         Scaling(10.0, 2.0)(x)
         np.testing.assert_array_equal(x, PIXELS)
+
+
+def test_standard_scaling_of_equal_pixels_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    set_parameters(tmp_path, TUTORIAL, {"normalize": {"scaling": "standard"}})
+    gray = {"x_train": np.full_like(IMAGES, 7), "y_train": LABELS}
+    test = {"x_test": IMAGES, "y_test": LABELS}
+    save_arrays(normalize.RAW, {**gray, **test, "classes": CLASSES})
+    with pytest.raises(UserError) as problem:
+        normalize.main()
+    assert str(problem.value) == (
+        "params.yaml: normalize.scaling is standard, but all training pixels are equal; "
+        "expected unit"
+    )
+    assert not normalize.NORMALIZED.exists()
 
 
 # ── Splits ──

@@ -264,6 +264,8 @@ def test_the_model_card_has_a_row_for_each_class() -> None:
     text = card.markdown(parameters, scores, images, (32, 20, 3), "cba")
     assert "| b | 1 | 0 | 0.00% | – |\n| a | 2 | 2 | 100.00% | c |\n" in text
     assert "from an image of 32×20 pixels in 3 channels to the probabilities of\n3 classes." in text
+    text = card.markdown(parameters, scores, Counter([("x|y", "z")]), (2, 2), ["x|y", "z"])
+    assert r"| x\|y | 1 | 1 | 100.00% | z |" in text
 
 
 def test_the_committed_model_card_is_that_of_the_committed_results() -> None:
