@@ -58,11 +58,10 @@ def main() -> None:
     check_savable(network, optimizer)
     metrics = definition.metrics()
     network.compile(optimizer, definition.LOSS, metrics=metrics)
-    background = float(scaling(np.zeros(1))[0])
-    is_augmented = augmentation.is_active()
-    augmenter = (
-        Augmenter(augmentation, train.seed, background, image_shape) if is_augmented else None
-    )
+    augmenter = None
+    if augmentation.is_active():
+        background = float(scaling(np.zeros(1))[0])
+        augmenter = Augmenter(augmentation, train.seed, background, image_shape)
     labels = encode_labels(y, classes, definition.LOSS)
     weights = definition.sample_weight(y)
     compile_epochs(network, x, labels, train.batch_size, weights, augmenter)

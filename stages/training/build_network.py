@@ -24,7 +24,7 @@ def build_network(
 
     Raises:
         UserError: the network has other inputs or outputs, gives no probabilities, or has a layer
-            that cannot be trained as Keras does, and repeatably.
+            that cannot be trained as Keras does, and reproducibly.
     """
     # Keras derives the seed of each initializer and random layer without a seed from this one.
     keras.utils.set_random_seed(seed)

@@ -13,7 +13,7 @@ import pandas as pd
 from stages.common.atomic_write import atomic_write, remove
 from stages.common.errors import UserError
 
-PREFIXES = {"train": "", "validation": "val_"}  # of the names in Keras's logs
+PREFIXES = {"train": "", "validation": "val_"}  # of Keras's names of logs, for each split
 METRICS = ("loss", "accuracy")  # that every training has
 Logs = Mapping[str, float]
 
@@ -103,7 +103,7 @@ def write_history(directory: Path) -> Iterator[History]:
     for variable in [name for name in os.environ if name.startswith("DVCLIVE_")]:
         del os.environ[variable]
     os.environ["DVC_STUDIO_OFFLINE"] = "true"
-    # Imported here, since it takes half a second, which readers of histories do not need.
+    # Imported here: it takes half a second, and read_curves does not need it.
     from dvclive import Live  # type: ignore[attr-defined]
     from scmrepo.exceptions import SCMError
 

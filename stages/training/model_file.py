@@ -30,7 +30,7 @@ def save_network(network: Any, metrics: Sequence[Any], scaling: Scaling, path: P
     with atomic_write(path) as partial:
         network.save(partial)
         with h5py.File(partial, "r+") as file:
-            # Keras takes an optimizer with this group, even an empty one, for built.
+            # If this group exists, even empty, Keras assumes that the optimizer has its state.
             file.pop("optimizer_weights", None)
             file.attrs.update({"pixel_offset": scaling.offset, "pixel_divisor": scaling.divisor})
             file.attrs[CHECKSUM] = checksum(file)

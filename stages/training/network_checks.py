@@ -12,7 +12,7 @@ from stages.common.errors import UserError
 from stages.training.tensorflow_setup import keras, tf
 
 DEFINITION = "stages/training/network.py"
-# Operations that draw from TensorFlow's global random state, which a checkpoint cannot save.
+# Operations that use TensorFlow's global random generator, whose state is in no checkpoint.
 UNSEEDED = {"Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal"}
 # Layers that do what the section augmentation of params.yaml does.
 DISTORTIONS = (
@@ -55,7 +55,7 @@ def check_network(network: Any, name: str, image_shape: tuple[int, ...], classes
 
 
 def check_trainable(network: Any) -> None:
-    """Checks that a compiled epoch trains the network as Keras does, and repeatably.
+    """Checks that a compiled epoch trains the network as Keras does, and reproducibly.
 
     Raises:
         UserError: a layer cannot be compiled, or uses random numbers or variables that a checkpoint

@@ -1,4 +1,4 @@
-"""Number of threads of the training, which does not affect its result."""
+"""Number of TensorFlow's threads, which does not affect the results."""
 
 import os
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from stages.common.errors import UserError
 from stages.training.stderr_filter import filtered_stderr
 
 THREADS = "TRAINING_THREADS"
-# With a single thread XLA compiles another program, which gives other bits. All programs with two
-# or more threads give the same bits, also on a single core.
+# With a single thread XLA compiles a different program, whose results differ in the last bits. All
+# programs with two or more threads give the same bits, also on a single core.
 MIN_THREADS, MAX_THREADS = 2, 1_024
 
 
