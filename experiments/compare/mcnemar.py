@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from experiments.study.significance import SIGNIFICANCE_LEVEL
+SIGNIFICANCE_LEVEL = 0.05
 
 
 class Mistakes(NamedTuple):
