@@ -294,7 +294,10 @@ def test_arrays_written_in_parts_have_the_bytes_of_numpy_save(
     np.save(tmp_path / "numpy.npy", array)
     map_of_file = np.lib.format.open_memmap(tmp_path / "numpy.npy", mode="r")
     save_arrays(tmp_path / "copied", {"whole": map_of_file, "selected": map_of_file[:]})
-    for folder in ("saved", "copied"):
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(array))
+    map_of_fortran = np.lib.format.open_memmap(tmp_path / "fortran.npy", mode="r")
+    save_arrays(tmp_path / "fortran", {"whole": map_of_fortran, "selected": map_of_fortran[:]})
+    for folder in ("saved", "copied", "fortran"):
         for name in ("whole", "selected"):
             assert (tmp_path / folder / f"{name}.npy").read_bytes() == expected.getvalue()
 

@@ -48,14 +48,14 @@ FAULTS = {
         ),
         ("stages/data/splits.py", "np.argsort(-remainders", "np.argsort(remainders"),
         ("stages/data/scaling.py", "size - mean**2", "size"),
-        ("stages/data/arrays.py", "and isinstance(array.base, mmap.mmap)", ""),
+        ("stages/data/arrays.py", " and isinstance(array.base, mmap.mmap)", ""),
         ("stages/data/dataset_checks.py", "y - np.uint8(first)", "y"),
         ("stages/data/dataset_checks.py", "bool(entry.files) == bool(entry.load)", "False"),
     ],
     "tests/test_memory.py": [
         (
             "stages/data/arrays.py",
-            'return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape)',
+            'return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape, order)',
             "return array",
         ),
         (

@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +84,8 @@ def reopened(array: Array) -> Array:
     """
     # The base of a view of a map is another array.
     if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename:
-        return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape)
+        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
+        return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape, order)
     return array
 
 

@@ -46,7 +46,7 @@ def draw_digits(images: Array, captions: Sequence[str], title: str = "") -> Figu
     figure = Figure(figsize=(width / DPI, (above + height) / DPI))
     figure.suptitle(title, y=1 - 10 / (above + height))
     largest = max(images.shape[1:3])
-    # Whole pixels, so that all are drawn in the same size; a large image is reduced.
+    # Whole pixels, so that all are drawn in the same size; a larger image is reduced.
     scale = BOX_PX // largest if largest <= BOX_PX else BOX_PX / largest
     # One pair of axes for all digits, in pixels: an axes object for each digit takes five times as
     # long, and rounds some digits to another size.
@@ -57,7 +57,8 @@ def draw_digits(images: Array, captions: Sequence[str], title: str = "") -> Figu
         left, top = 110 * column + 13, 118 * row + 26  # of a square with the side BOX_PX
         height_px, width_px = (scale * side for side in image.shape[:2])
         x, y = left + (BOX_PX - width_px) // 2, top + (BOX_PX - height_px) // 2
-        axes.imshow(as_drawn(image), cmap="gray_r", extent=(x, x + width_px, y + height_px, y))
+        extent = (x, x + width_px, y + height_px, y)
+        axes.imshow(as_drawn(image), cmap="gray_r", extent=extent)
         size = min(10, 160 / max(1, len(caption)))  # 15 letters of 10 pt fit a digit
         axes.text(left + BOX_PX / 2, top - 4, caption, ha="center", fontsize=size)
     axes.set(xlim=(0, width), ylim=(height, 0))
