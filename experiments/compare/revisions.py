@@ -15,7 +15,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from pydantic import BaseModel
 
-from experiments.repository.clones import check_repository
+from experiments.repository.clones import check_repository, fetch_missing_files
 from experiments.repository.dvc_experiments import list_experiments
 from experiments.repository.lock import TEMPORARY
 from experiments.repository.lockfile_checks import PREDICTIONS, SCORES, matches_lock
@@ -177,6 +177,7 @@ def read_test_images(commit: str) -> npt.NDArray[np.uint8]:
     Raises:
         UserError: neither has them.
     """
+    fetch_missing_files(commit)
     with temporary_directory(TEMPORARY, "compare-") as directory:
         file = directory / "x_test.npy"
         try:

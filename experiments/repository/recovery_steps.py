@@ -45,7 +45,8 @@ def recovery_steps() -> list[str]:
         steps += [
             f"{lock}: left by a git process that has ended. Run: rm -f {shlex.quote(str(lock))}"
             for directory in map(Path, dict.fromkeys(git_directories))
-            for lock in (*directory.glob("*.lock"), *directory.glob("refs/**/*.lock"))
+            for pattern in ("*.lock", "refs/**/*.lock", "logs/**/*.lock")
+            for lock in directory.glob(pattern)
             if not is_open(lock)
         ]
     if not is_running("dvc"):
