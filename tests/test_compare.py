@@ -359,6 +359,21 @@ def test_a_picture_has_the_images_of_the_commit_if_the_cache_has_them(
     assert list((project.folder / ".dvc/tmp").glob("compare-*")) == []
 
 
+def test_revisions_of_a_partial_clone(project: Project, tmp_path: Path) -> None:
+    """git fetches the files of a revision; DVC would wait for them for ever."""
+    add_mistakes(project, 3)
+    project.commit("Worse")
+    project.git("config", "uploadpack.allowFilter", "true")
+    partial = Project(tmp_path / "partial")
+    url = project.folder.as_uri()
+    project.git("clone", "--quiet", "--filter=blob:none", url, str(partial.folder))
+    partial.dvc("cache", "dir", "--local", str(project.folder / ".dvc/cache"))
+    missing = ("rev-list", "--objects", "--no-walk", "--missing=print", "HEAD^")
+    assert "\n?" in partial.git(*missing)
+    output = partial.run("python", "-m", "experiments.compare", "HEAD^", "HEAD")
+    assert "shows 3 digits" in output
+
+
 def test_without_a_repository_the_cause_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

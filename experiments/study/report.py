@@ -66,7 +66,11 @@ class ErrorsOnTest(NamedTuple):
 
 
 def markdown(
-    summary: pd.DataFrame, images: Images, test: ErrorsOnTest | None, missing: Sequence[str]
+    summary: pd.DataFrame,
+    images: Images,
+    test: ErrorsOnTest | None,
+    missing: Sequence[str],
+    schedule: str = "constant",
 ) -> str:
     """The report of a study.
 
@@ -75,6 +79,7 @@ def markdown(
         images: that the errors are measured on.
         test: test errors of the best cell, if it was selected on other images and has been tested.
         missing: names of trials that failed.
+        schedule: of the learning rate.
     """
     widths, epochs = axes_of(summary)
     comparisons = int((summary["seeds"] > 0).sum()) - 1
@@ -100,6 +105,13 @@ def markdown(
         f"Each network is trained once, for {plural(max(epochs), 'epoch')}"
         + ("; the other columns are its results after those epochs." if epochs[1:] else "."),
     ]
+    if schedule != "constant" and epochs[1:]:
+        paragraphs.append(
+            f"The schedule {schedule} depends on the number of epochs. The columns with fewer than "
+            f"{max(epochs)} epochs are results in the middle of it. The test error of the best "
+            "cell is measured after a whole training of its own number of epochs, so it is that "
+            "of another training."
+        )
     if missing:
         paragraphs.append(f"Missing, since their training failed: {', '.join(missing)}.")
     return "\n\n".join(paragraphs) + "\n"
