@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from stages.common.errors import UserError
 from stages.common.lockfile import LOCKFILE, locked_outputs, locked_stages
 from stages.common.params import PARAMS
 from stages.training.threads import THREADS
-from tests.project import ROOT, SCORES, TUTORIAL, Project, set_parameters
+from tests.project import ROOT, SCORES, TUTORIAL, Project, copy_files, set_parameters
 
 NASTY = [
     "don't.png",
@@ -108,6 +110,26 @@ def test_asking_for_help_runs_nothing(tmp_path: Path) -> None:
         assert call.search((ROOT / f"experiments/{command}.py").read_text())
 
 
+def test_ctrl_c_during_the_imports_gives_no_traceback(tmp_path: Path) -> None:
+    project = copy_files(tmp_path / "project")
+    code = project.folder / "stages/data/datasets.py"
+    code.write_text(
+        f"print('importing', flush=True)\nimport time\ntime.sleep(60)\n{code.read_text()}"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "experiments.quickstart"],
+        cwd=project.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (-signal.SIGINT, "")
+
+
 @pytest.mark.parametrize(
     ("epochs", "threads", "problem"),
     [
@@ -155,10 +177,7 @@ def test_verify_without_committed_results(tmp_path: Path, monkeypatch: pytest.Mo
     project.git("init", "--quiet")
     project.commit("Start")
     monkeypatch.chdir(tmp_path)
-    message = (
-        "verify: HEAD has no dvc.lock. Run: make repro, then commit "
-        "dvc.lock, metrics, plots and docs/model-card.md"
-    )
+    message = f"verify: HEAD has no dvc.lock. {REPAIR}"
     with pytest.raises(UserError, match=rf"\A{re.escape(message)}\Z"):
         verify.main()
 

@@ -290,12 +290,15 @@ def test_revisions_that_cannot_be_compared(project: Project, compare: Compare) -
     project.commit("No predictions")
     for revisions, message in (
         (["main", "others"], "main and others have different test sets; cannot compare them"),
-        (["nothing", "main"], f"nothing has no {PREDICTIONS}; dvc repro makes it"),
-        (["main"], f"workspace has no {PREDICTIONS}; dvc repro makes it"),
+        (
+            ["nothing", "main"],
+            f"nothing has no {PREDICTIONS}. Run: git checkout nothing && dvc repro && git",
+        ),
+        (["main"], f"workspace has no {PREDICTIONS}. Run: dvc repro"),
         (
             ["it's", "main"],
             "it's: metrics/ or plots/ do not match dvc.lock; expected results of one run. "
-            """Run: git checkout 'it'"'"'s' && dvc repro && git commit -a""",
+            """Run: git checkout 'it'"'"'s' && dvc repro && git commit -am 'Run the pipeline'""",
         ),
         (["main", "HEAD:params.yaml"], "HEAD:params.yaml: not a branch, tag, commit or"),
         (["main", "^HEAD"], "^HEAD: not a branch, tag, commit or experiment."),

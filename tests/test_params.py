@@ -276,7 +276,7 @@ def test_a_long_value_is_shortened(value: str) -> None:
 
 def test_a_missing_file_gives_a_command_that_restores_it() -> None:
     PARAMS.unlink(missing_ok=True)
-    with pytest.raises(UserError, match=r"^params.yaml is missing; git restore params.yaml "):
+    with pytest.raises(UserError, match=r"^params.yaml is missing. Run: git restore params.yaml "):
         read_params()
 
 

@@ -134,7 +134,7 @@ def names(*command: str) -> set[str]:
     return set(git(*command).split("\0")) - {""}
 
 
-def dvc_config() -> dict[str, dict[str, str]]:
+def dvc_config(folder: Path = Path()) -> dict[str, dict[str, str]]:
     """DVC's configuration of all levels (system, user, project), with absolute paths.
 
     Returns:
@@ -142,12 +142,12 @@ def dvc_config() -> dict[str, dict[str, str]]:
         cache.dir is always there.
     """
     sections: dict[str, dict[str, str]] = {}
-    for line in dvc("config", "--list").splitlines():
+    for line in dvc("config", "--list", cwd=folder).splitlines():
         name, value = line.split("=", 1)
         section, key = name.rsplit(".", 1)
         kind, _, label = section.partition(".")
         sections.setdefault(f'{kind} "{label}"' if label else kind, {})[key] = value
-    sections.setdefault("cache", {}).setdefault("dir", str(Path(".dvc/cache").resolve()))
+    sections.setdefault("cache", {}).setdefault("dir", str((folder / ".dvc/cache").resolve()))
     return sections
 
 

@@ -15,7 +15,10 @@ from stages.common.params import read_yaml
 PREDICTIONS = "plots/predictions.csv"
 SCORES = "metrics/evaluate.json"
 MISSING = ("deleted", "not in cache")  # words of `dvc status`
-REPAIR = "Run: make repro, then commit dvc.lock, metrics, plots and docs/model-card.md"
+REPAIR = (
+    "Run: make repro && git add dvc.lock metrics plots docs/model-card.md && "
+    "git commit -m 'Run the pipeline'"
+)
 
 
 def matches_lock(locked: LockedStages, read: Callable[[str], str]) -> bool:

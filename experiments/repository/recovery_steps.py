@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from experiments.repository.cache_check import damaged_objects
 from experiments.repository.clones import check_repository
 from experiments.repository.killed_experiment import EXPERIMENTS_LOCK, killed_experiment
 from experiments.repository.lock import TEMPORARY
@@ -110,5 +111,11 @@ def is_damaged_json(path: Path) -> bool:
     return False
 
 
+def main() -> None:
+    print_recovery_steps()
+    for line in damaged_objects():
+        print(printable(line), file=sys.stderr)
+
+
 if __name__ == "__main__":
-    command_line.run(print_recovery_steps, __doc__)
+    command_line.run(main, __doc__)

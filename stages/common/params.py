@@ -81,7 +81,10 @@ def read_yaml(path: Path) -> Any:
             raise UserError(f"{path} has merge conflicts; resolve them first")
         return parse_yaml(text)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; git restore {path} brings it back") from None
+        # The second command is for a file that `git rm` has removed.
+        raise UserError(
+            f"{path} is missing. Run: git restore {path} || git checkout HEAD {path}"
+        ) from None
     except INVALID_CONTENT as problem:
         raise UserError(f"{path} is not valid YAML: {one_line(str(problem))}") from None
 
