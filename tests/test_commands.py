@@ -83,6 +83,37 @@ def test_values_reach_their_command_unchanged(folder: Project, value: str) -> No
     ]
 
 
+@pytest.mark.parametrize("locale", ["C", pytest.param("C.UTF-8", marks=pytest.mark.long)])
+def test_every_target_works_in_a_folder_with_any_name(
+    project: Project, tmp_path: Path, locale: str
+) -> None:
+    """With a space, an accent, quotes and an emoji, and variables that would break Python."""
+    project = Project(project.folder.rename(tmp_path / "it's größe \" 😀"))
+    (project.folder / SETTINGS).write_text("train: {epochs: 1}\n")
+    project.commit("Settings")
+    variables = {"LC_ALL": locale, "PYTHONSAFEPATH": "1", "PYTHONPATH": "/nowhere"}
+    study = "OPTIONS=--validation 500 --hidden-units 8 --epochs 1 --seeds 1"
+    # These make a clone in the same way as quickstart and study.
+    more = [] if locale == "C" else [("verify", "All bytes"), ("reader", "dvc exp apply reader")]
+    for words, expected in (
+        *(([target], text) for target, text in more),
+        (["help"], "make quickstart"),
+        (["repro"], "Data and pipelines are up to date."),
+        (["quickstart"], "Your files are unchanged"),
+        (["compare"], "All predictions are the same"),
+        (["experiments"], "quickstart"),
+        (["study", study], "Written to reports/options/study.md"),
+    ):
+        output = project.run("make", *words, "VENV=", environment=variables)
+        assert expected.lower() in output.lower(), output
+        assert "Traceback" not in output
+    # The model of the stand-in is not one of Keras.
+    predict = ("make", "predict", "IMAGE=docs/three.png", "VENV=")
+    output = project.run(*predict, fails=True, environment=variables)
+    assert "models/handwritten_digit.h5" in output
+    assert "Traceback" not in output
+
+
 def test_without_values_there_are_defaults_or_a_hint(folder: Project) -> None:
     assert make(folder, "compare", "app") == [
         ["experiments.compare", "--", "HEAD", "workspace"],
