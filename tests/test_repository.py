@@ -514,6 +514,14 @@ def test_traces_of_kills_are_named_with_a_command_that_removes_them(repository: 
     assert git("status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("stages", [1_000, 20_000])
+def test_a_large_lockfile_is_not_called_damaged(repository: Path, stages: int) -> None:
+    text = "".join(f"  stage{number}:\n    cmd: python stage.py\n" for number in range(stages))
+    (repository / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n{text}")
+    assert (repository / "dvc.lock").stat().st_size > 40_000
+    assert recovery_steps() == []
+
+
 def test_a_lock_that_git_has_is_left_alone(repository: Path) -> None:
     """As while an editor is open for the message of a commit."""
     (repository / "README").write_text("Edited.\n")

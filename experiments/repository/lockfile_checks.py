@@ -9,7 +9,7 @@ from experiments.repository.pipeline import cached_outputs, stages
 from experiments.repository.subprocesses import dvc
 from stages.common.errors import UserError
 from stages.common.lockfile import LOCKFILE, LockedStages, locked_outputs
-from stages.common.params import read_yaml
+from stages.common.params import MAX_CHARACTERS, read_yaml
 
 # Outputs that git keeps.
 PREDICTIONS = "plots/predictions.csv"
@@ -81,7 +81,7 @@ def changes_since_run() -> dict[str, list[str]]:
 def is_damaged_lockfile() -> bool:
     """Whether there is a dvc.lock that DVC would refuse to read."""
     path = Path(LOCKFILE)
-    if not path.exists():
+    if not path.exists() or path.stat().st_size > MAX_CHARACTERS:  # that long only if it is whole
         return False
     try:
         content = read_yaml(path)

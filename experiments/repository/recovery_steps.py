@@ -71,13 +71,15 @@ def recovery_steps() -> list[str]:
 def is_running(*programs: str) -> bool:
     """Whether one of these programs works in the workspace.
 
-    Those in a temporary clone, which is a directory of the workspace, do not count.
+    Those in a temporary clone, which is a directory of the workspace, and the daemons of git, which
+    hold no lock, do not count.
     """
     clones = TEMPORARY.resolve()
     return any(
         Path(word).name in programs
         for process in processes_in(Path().resolve())
         if not Path(process.info["cwd"]).is_relative_to(clones)
+        if "--daemon" not in " ".join(process.info["cmdline"] or [])
         for word in [process.info["name"], *(process.info["cmdline"] or [])[:3]]
     )
 
