@@ -66,13 +66,13 @@ def validate(document: Any, path: Path) -> dict[str, Any]:
             [f"the file contains {as_yaml(document)}; expected the sections {names}"], path
         )
     errors = [line for schema in SCHEMAS.values() for line in validation_errors(document, schema)]
-    for section in document:
-        if section in RENAMED_SECTIONS:
-            new = RENAMED_SECTIONS[section]
-            errors.append(f"the section {section} is now named {new}; rename it")
-        elif section not in SCHEMAS:
-            errors.append(f"{section} is not a section; expected {names}")
-    errors = list(dict.fromkeys(errors))  # a renamed section is also a missing one
+    # A missing section has an error already, also if it has its old name.
+    renamed = {old for old, new in RENAMED_SECTIONS.items() if new not in document}
+    errors += [
+        f"{section} is not a section; expected {names}"
+        for section in document
+        if section not in SCHEMAS and section not in renamed
+    ]
     raise_if_any(errors, path)
 
     sections: dict[str, Any] = {

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from stages.common.errors import UserError
 from stages.common.lockfile import LOCKFILE, locked_outputs, locked_stages
 from stages.common.params import PARAMS
 from stages.training.threads import THREADS
-from tests.project import ROOT, SCORES, TUTORIAL, Project, set_parameters
+from tests.project import ROOT, SCORES, TUTORIAL, Project, copy_files, set_parameters
 
 NASTY = [
     "don't.png",
@@ -81,6 +83,37 @@ def test_values_reach_their_command_unchanged(folder: Project, value: str) -> No
     ]
 
 
+@pytest.mark.parametrize("locale", ["C", pytest.param("C.UTF-8", marks=pytest.mark.long)])
+def test_every_target_works_in_a_folder_with_any_name(
+    project: Project, tmp_path: Path, locale: str
+) -> None:
+    """With a space, an accent, quotes and an emoji, and variables that would break Python."""
+    project = Project(project.folder.rename(tmp_path / "it's größe \" 😀"))
+    (project.folder / SETTINGS).write_text("train: {epochs: 1}\n")
+    project.commit("Settings")
+    variables = {"LC_ALL": locale, "PYTHONSAFEPATH": "1", "PYTHONPATH": "/nowhere"}
+    study = "OPTIONS=--validation 500 --hidden-units 8 --epochs 1 --seeds 1"
+    # These make a clone in the same way as quickstart and study.
+    more = [] if locale == "C" else [("verify", "All bytes"), ("reader", "dvc exp apply reader")]
+    for words, expected in (
+        *(([target], text) for target, text in more),
+        (["help"], "make quickstart"),
+        (["repro"], "Data and pipelines are up to date."),
+        (["quickstart"], "Your files are unchanged"),
+        (["compare"], "All predictions are the same"),
+        (["experiments"], "quickstart"),
+        (["study", study], "Written to reports/options/study.md"),
+    ):
+        output = project.run("make", *words, "VENV=", environment=variables)
+        assert expected.lower() in output.lower(), output
+        assert "Traceback" not in output
+    # The model of the stand-in is not one of Keras.
+    predict = ("make", "predict", "IMAGE=docs/three.png", "VENV=")
+    output = project.run(*predict, fails=True, environment=variables)
+    assert "models/handwritten_digit.h5" in output
+    assert "Traceback" not in output
+
+
 def test_without_values_there_are_defaults_or_a_hint(folder: Project) -> None:
     assert make(folder, "compare", "app") == [
         ["experiments.compare", "--", "HEAD", "workspace"],
@@ -106,6 +139,26 @@ def test_asking_for_help_runs_nothing(tmp_path: Path) -> None:
         # With a description, `run` parses the arguments.
         call = re.compile(r"command_line\.run\(\w+, __doc__\)\n\Z")
         assert call.search((ROOT / f"experiments/{command}.py").read_text())
+
+
+def test_ctrl_c_during_the_imports_gives_no_traceback(tmp_path: Path) -> None:
+    project = copy_files(tmp_path / "project")
+    code = project.folder / "stages/data/datasets.py"
+    code.write_text(
+        f"print('importing', flush=True)\nimport time\ntime.sleep(60)\n{code.read_text()}"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "experiments.quickstart"],
+        cwd=project.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (-signal.SIGINT, "")
 
 
 @pytest.mark.parametrize(
@@ -155,10 +208,7 @@ def test_verify_without_committed_results(tmp_path: Path, monkeypatch: pytest.Mo
     project.git("init", "--quiet")
     project.commit("Start")
     monkeypatch.chdir(tmp_path)
-    message = (
-        "verify: HEAD has no dvc.lock. Run: make repro, then commit "
-        "dvc.lock, metrics, plots and docs/model-card.md"
-    )
+    message = f"verify: HEAD has no dvc.lock. {REPAIR}"
     with pytest.raises(UserError, match=rf"\A{re.escape(message)}\Z"):
         verify.main()
 

@@ -213,7 +213,7 @@ def test_a_changed_array_stops_normalize(workspace: Path) -> None:
     path.write_bytes(content)
     assert error_message(normalize, workspace) == (
         "data/raw/x_test.npy has changed: its SHA-256 is not the one in SHA256SUMS; "
-        "remove data/raw and run dvc repro"
+        "remove data/raw and run make repro"
     )
 
 

@@ -290,12 +290,15 @@ def test_revisions_that_cannot_be_compared(project: Project, compare: Compare) -
     project.commit("No predictions")
     for revisions, message in (
         (["main", "others"], "main and others have different test sets; cannot compare them"),
-        (["nothing", "main"], f"nothing has no {PREDICTIONS}; dvc repro makes it"),
-        (["main"], f"workspace has no {PREDICTIONS}; dvc repro makes it"),
+        (
+            ["nothing", "main"],
+            f"nothing has no {PREDICTIONS}. Run: git checkout nothing && dvc repro && git",
+        ),
+        (["main"], f"workspace has no {PREDICTIONS}. Run: dvc repro"),
         (
             ["it's", "main"],
             "it's: metrics/ or plots/ do not match dvc.lock; expected results of one run. "
-            """Run: git checkout 'it'"'"'s' && dvc repro && git commit -a""",
+            """Run: git checkout 'it'"'"'s' && dvc repro && git commit -am 'Run the pipeline'""",
         ),
         (["main", "HEAD:params.yaml"], "HEAD:params.yaml: not a branch, tag, commit or"),
         (["main", "^HEAD"], "^HEAD: not a branch, tag, commit or experiment."),
@@ -357,6 +360,21 @@ def test_a_picture_has_the_images_of_the_commit_if_the_cache_has_them(
     assert "(compare.png)" not in project.read("reports/compare.md")
     assert "All predictions are the same" in compare("HEAD", "HEAD")
     assert list((project.folder / ".dvc/tmp").glob("compare-*")) == []
+
+
+def test_revisions_of_a_partial_clone(project: Project, tmp_path: Path) -> None:
+    """git fetches the files of a revision; DVC would wait for them for ever."""
+    add_mistakes(project, 3)
+    project.commit("Worse")
+    project.git("config", "uploadpack.allowFilter", "true")
+    partial = Project(tmp_path / "partial")
+    url = project.folder.as_uri()
+    project.git("clone", "--quiet", "--filter=blob:none", url, str(partial.folder))
+    partial.dvc("cache", "dir", "--local", str(project.folder / ".dvc/cache"))
+    missing = ("rev-list", "--objects", "--no-walk", "--missing=print", "HEAD^")
+    assert "\n?" in partial.git(*missing)
+    output = partial.run("python", "-m", "experiments.compare", "HEAD^", "HEAD")
+    assert "shows 3 digits" in output
 
 
 def test_without_a_repository_the_cause_is_named(

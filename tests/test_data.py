@@ -354,7 +354,7 @@ def test_one_changed_bit_is_refused(folder: Path, name: str) -> None:
     damage(folder / name, -1, 1)
     assert error_message(folder) == (
         f"{folder / name} has changed: its SHA-256 is not the one in SHA256SUMS; "
-        f"remove {folder} and run dvc repro"
+        f"remove {folder} and run make repro"
     )
 
 
@@ -419,7 +419,7 @@ def test_arrays_of_another_type_or_shape_are_refused(
     save_arrays(folder, {"x_train": x, "y_train": y, "classes": CLASSES})
     message = error_message(folder)
     assert message.startswith(f"{folder}/{problem}")
-    assert message.endswith(f"; remove {folder} and run dvc repro")
+    assert message.endswith(f"; remove {folder} and run make repro")
 
 
 def test_a_split_with_other_images_than_the_training_images_is_refused(folder: Path) -> None:

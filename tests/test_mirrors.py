@@ -5,8 +5,10 @@ import hashlib
 import itertools
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -16,6 +18,8 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from tempfile import TemporaryDirectory
@@ -225,7 +229,8 @@ def server(running: Server) -> Server:
 def fast_and_without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short delays before retries, and none of the user's proxies and mirrors."""
     monkeypatch.setattr(module, "RETRY_DELAYS_S", (0.01, 0.02, 0.03))
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "MNIST_MIRROR"):
+    proxies = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    for name in (*proxies, "MNIST_MIRROR", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -281,6 +286,58 @@ def error_message(mirror: str) -> str:
     _, line, _ = str(problem.value).splitlines()
     assert line.startswith(f"  {mirror}: ")
     return line.removeprefix(f"  {mirror}: ")
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
+def test_a_proxy_that_does_not_answer_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    address = REFUSING_URL.removeprefix("http://")
+    monkeypatch.setenv(variable, f"http://user:secret@{address}")
+    message = error_message("https://example.org/mnist")
+    assert message.endswith(f" (through the proxy {address} of {variable})")
+    assert "secret" not in message
+    monkeypatch.setenv("no_proxy", "localhost")
+    assert "proxy" not in error_message("https://localhost:1/mnist")
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_a_certificate_authority_of_the_user_is_heeded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", "key.pem", "-out", "certificate.pem"),
+        ],
+        cwd=folder.parent,
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder.parent / "certificate.pem", folder.parent / "key.pem")
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("localhost", 0), handler) as https:
+        https.socket = context.wrap_socket(https.socket, server_side=True)
+        threading.Thread(target=https.serve_forever, daemon=True).start()
+        url = f"https://localhost:{https.server_port}"
+        assert "CERTIFICATE_VERIFY_FAILED" in error_message(url)
+        monkeypatch.setenv(variable, str(folder.parent / "certificate.pem"))
+        assert download_files("mnist", [FILE], [url]) == [CONTENT]
+        https.shutdown()
+
+
+def test_certificates_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
+    with pytest.raises(UserError) as problem:
+        download_files("mnist", [FILE], [REFUSING_URL])
+    assert str(problem.value) == (
+        "REQUESTS_CA_BUNDLE is /nowhere.pem; expected a file of certificates "
+        "(No such file or directory)"
+    )
 
 
 @pytest.mark.parametrize("behaviour", VALID)

@@ -20,6 +20,7 @@ from stages.common.params import (
     PARAMS,
     as_yaml,
     parse_yaml,
+    read_section,
     read_yaml,
 )
 from stages.data.datasets import DATASETS
@@ -81,7 +82,10 @@ def integers(low: int, high: int) -> str:
 
 
 FINITE = "a finite number greater than 0"
-UNITS = "a list of one or more layer sizes, each an integer from 1 to 65536"
+UNITS = (
+    "a list of 1 to 100 layer sizes, each an integer from 1 to 65536, with at most 100,000,000 "
+    "weights between the layers"
+)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,11 @@ UNITS = "a list of one or more layer sizes, each an integer from 1 to 65536"
             "an integer from 0, less than the number of training images",
         ),
         ("normalize.validation", [60_000], integers(0, 59_999)),
-        ("model.hidden_units", [[], None, 512, "512", {"0": 512}], UNITS),
+        (
+            "model.hidden_units",
+            [[], None, 512, "512", {"0": 512}, [1] * 101, [8] * 10_000, [65_536, 65_536]],
+            UNITS,
+        ),
         (
             "train.epochs",
             [-3, 0, 100_001, "ten", "10", True, 10.5, 10.0, None],
@@ -133,9 +141,10 @@ def test_the_message_names_the_value_and_what_is_expected(
         ("train.seed", 0, 2**32 - 1, {}),
         ("evaluate.confidence", 0.5, 0.9999, {}),
         ("evaluate.worst", 1, 100, {}),
+        ("model.hidden_units", [1] * 100, [10_000, 10_000], {}),
     ],
 )
-def test_bounds_are_valid(key: str, low: float, high: float, others: dict[str, object]) -> None:
+def test_bounds_are_valid(key: str, low: object, high: object, others: dict[str, object]) -> None:
     section, name = key.split(".")
     for value in (low, high):
         assert getattr(read(changed({key: value, **others}))[section], name) == value
@@ -175,6 +184,7 @@ def test_bounds_are_valid(key: str, low: float, high: float, others: dict[str, o
             VALID.replace("augmentation", "warp"),
             "the section warp is now named augmentation; rename it",
         ),
+        (VALID + "warp: {}", f"warp is not a section; expected {NAMES}"),
         (
             changed({"train.seed": "x", "evaluate.worst": 2.5}),
             f"train.seed is x; expected {integers(0, 2**32 - 1)}\n"
@@ -266,7 +276,7 @@ def test_a_long_value_is_shortened(value: str) -> None:
 
 def test_a_missing_file_gives_a_command_that_restores_it() -> None:
     PARAMS.unlink(missing_ok=True)
-    with pytest.raises(UserError, match=r"^params.yaml is missing; git restore params.yaml "):
+    with pytest.raises(UserError, match=r"^params.yaml is missing. Run: git restore params.yaml "):
         read_params()
 
 
@@ -291,6 +301,54 @@ def test_values_are_those_of_dvc(texts: list[str]) -> None:
     Path(".dvc/config").write_text("[core]\nno_scm = true\n")
     PARAMS.write_text("".join(f"key{n}: {text}\n" for n, text in enumerate(texts)))
     assert repr(read_yaml(PARAMS)) == repr(dvc.api.params_show(str(PARAMS)))  # nan != nan
+
+
+TEXTS = st.recursive(
+    SCALARS
+    | st.sampled_from(["010", "1:30", "yes", "on", "0o10", "1_000", "1e3", "'1'", "!!int 1"]),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
+        | st.lists(inner, max_size=2).map(
+            lambda items: "{" + ", ".join(f"k{n}: {item}" for n, item in enumerate(items)) + "}"
+        )
+        | inner.map(lambda item: f"[&anchor {item}, *anchor]")
+    ),
+    max_leaves=4,
+)
+
+
+@given(
+    st.sampled_from(
+        [
+            *("train.seed", "train.epochs", "train.learning_rate", "train.schedule"),
+            *("model.hidden_units", "evaluate.worst"),
+        ]
+    ),
+    TEXTS,
+)
+@example("train.seed", "010")
+@example("train.seed", "1_000")
+@example("train.epochs", "0o10")
+@example("train.learning_rate", "1:30")
+@example("model.hidden_units", "[&a 010, *a]")
+@settings(max_examples=40)
+def test_the_value_that_is_used_is_the_one_that_dvc_records(key: str, text: str) -> None:
+    import dvc.api
+
+    Path(".dvc").mkdir(exist_ok=True)
+    Path(".dvc/config").write_text("[core]\nno_scm = true\n")
+    section, name = key.split(".")
+    PARAMS.write_text(re.sub(rf"\b{name}: (\[.*\]|[^,}}]+)", lambda _: f"{name}: {text}", VALID))
+    try:
+        used = getattr(read_section(SCHEMAS[section]), name)
+    except UserError as problem:
+        line = str(problem)
+    else:
+        recorded = dvc.api.params_show(str(PARAMS))[section][name]
+        assert used == recorded
+        assert type(used) is type(recorded) or (type(used), type(recorded)) == (float, int)
+        return
+    assert line.startswith("params.yaml")
 
 
 def test_values_follow_yaml_1_2() -> None:
@@ -348,6 +406,10 @@ def test_any_value_is_kept_or_refused_with_its_name(key: str, value: Any) -> Non
 BOMB = "a: &a [1, 1]\n" + "".join(
     f"a{n + 1}: &a{n + 1} [*a{n or ''}, *a{n or ''}]\n" for n in range(40)
 )
+# Each mapping has the keys of the one before twice.
+MERGES = "m: &m {x: 1, y: 2}\n" + "".join(
+    f"m{n + 1}: &m{n + 1} {{<<: [*m{n or ''}, *m{n or ''}]}}\n" for n in range(40)
+)
 
 
 @pytest.mark.parametrize(
@@ -357,12 +419,16 @@ BOMB = "a: &a [1, 1]\n" + "".join(
         (BOMB + VALID.replace("42", "*a40"), 21),
         (VALID + "#" * MAX_CHARACTERS, 1),
         (VALID + "".join(f"k{number}: 1\n" for number in range(20_000)), 21),
-        (VALID.replace("[512, 256, 128]", f"[{'a, ' * 50_000}]"), 21),
+        (VALID.replace("[512, 256, 128]", f"[{'a, ' * 50_000}]"), 1),
         ("[" * 900_000, 1),
         ("[" * 400_000 + "]" * 400_000, 1),
         ("- " * 400_000, 1),
+        (VALID + MERGES, 1),
     ],
-    ids=["aliases", "alias", "too long", "keys", "items", "unclosed", "nested", "nested blocks"],
+    ids=[
+        *("aliases", "alias", "too long", "keys", "items", "unclosed", "nested", "nested blocks"),
+        "merges",
+    ],
 )
 def test_a_huge_document_gives_a_few_lines_within_seconds(text: str, lines: int) -> None:
     started = time.process_time()

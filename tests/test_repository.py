@@ -102,6 +102,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "code/lib/used.py": "",
         "code/lib/removed.py": "",
         "README": "Read me.\n",
+        "more/file.txt": "More.\n",
         ".gitignore": "/data\n__pycache__/\nsecret*\n",
         ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
         ".dvc/config": (ROOT / ".dvc/config").read_text(),
@@ -212,6 +213,67 @@ def test_a_clone_has_the_workspace_and_its_experiment_belongs_to_head(
     assert not matches_lock(lock, {"metrics.json": "{}"}.__getitem__)
 
 
+@pytest.mark.parametrize("options", [(), ("--filter=blob:none",)], ids=["sparse", "and partial"])
+def test_files_that_a_sparse_checkout_leaves_out_stay_as_in_head(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """In a partial clone, git does not even have their content before somebody asks for it."""
+    git("config", "uploadpack.allowFilter", "true")
+    sparse = repository.parent / "sparse"
+    git("clone", "--quiet", "--sparse", *options, repository.as_uri(), sparse)
+    git("sparse-checkout", "set", "code", cwd=sparse)
+    assert not (sparse / "more").exists()
+    monkeypatch.chdir(sparse)
+    (sparse / "code/lib/used.py").write_text("used = 1\n")
+    with temporary_clone("test") as clone:
+        assert (clone / "more/file.txt").read_text() == "More.\n"
+        import_experiment(export_experiment(clone, run_experiment(clone, "seven", {})))
+    changes = git("diff", "--name-status", "HEAD", list_experiments()["seven"])
+    assert "M\tcode/lib/used.py" in changes
+    assert "D\t" not in changes
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_a_repository_of_another_user_works_if_git_is_told_that_it_is_safe(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
+    monkeypatch.setenv("HOME", str(repository.parent))
+    for path in (repository, *repository.rglob("*")):
+        shutil.chown(path, 4321)
+    with pytest.raises(
+        UserError, match=r"\Agit: another user owns this repository; .*\Z"
+    ) as problem:
+        check_repository()
+    follow(str(problem.value))
+    for edits in (True, False):
+        with temporary_clone("test", edits) as clone:
+            assert "stages:" in (clone / "dvc.yaml").read_text()
+
+
+def test_hooks_and_signatures_of_the_user_are_not_for_clones(repository: Path) -> None:
+    """With an author who has an umlaut, and the locale C."""
+    hooks = repository.parent / "hooks"
+    hooks.mkdir()
+    for name in ("pre-commit", "commit-msg", "post-checkout", "reference-transaction"):
+        (hooks / name).write_text("#!/bin/sh\ntouch $(dirname $0)/../ran\nexit 1\n")
+        (hooks / name).chmod(0o755)
+    config = repository.parent / "gitconfig"
+    config.write_text(
+        "[user]\nname = Jürgen Größe\nemail = j@example.org\n"
+        "[commit]\ngpgSign = true\n[gpg]\nprogram = false\n"
+        f"[core]\nhooksPath = {hooks}\n[init]\ntemplateDir = {hooks}\n",
+        encoding="utf-8",
+    )
+    variables = environment(GIT_CONFIG_GLOBAL=str(config), HOME=str(repository.parent), LC_ALL="C")
+    subprocess.run([sys.executable, "-c", OWNER], env=variables, check=True)
+    experiment = list_experiments()["owner"]
+    assert git("show", "--no-patch", "--format=%an %cn", experiment) == (
+        "Jürgen Größe Jürgen Größe\n"
+    )
+    assert not (repository.parent / "ran").exists()
+
+
 def test_an_experiment_replaces_those_with_its_name_and_shares_the_cache(repository: Path) -> None:
     with temporary_clone("test") as clone:
         import_experiment(export_experiment(clone, run_experiment(clone, "same", {})))
@@ -303,6 +365,11 @@ def test_a_signal_leaves_no_process_and_no_directory(repository: Path, number: s
     wait_until(lambda: not directory.exists(), seconds=10)
     assert processes_in(directory.resolve()) == []
     assert user_state(repository) == before
+
+
+def follow(step: str) -> None:
+    """Runs the command of a recovery step."""
+    subprocess.run(step.split("Run: ")[1], shell=True, check=True)  # noqa: S602
 
 
 def default_signals() -> None:
@@ -418,16 +485,14 @@ def test_without_a_repository_the_cause_is_named(
 def test_child_processes_do_not_get_the_variables_of_a_hook_or_of_python(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("GIT_DIR", "GIT_INDEX_FILE", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONHOME"):
+    of_git = git("rev-parse", "--local-env-vars").split()
+    assert {"GIT_DIR", "GIT_INDEX_FILE", "GIT_CONFIG_PARAMETERS"} < set(of_git)
+    # Stages are `python -m stages.X`, which needs the current directory on Python's path.
+    names = {*of_git, "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONHOME"}
+    for name in names:
         monkeypatch.setenv(name, "/nowhere")
     assert git("rev-parse", "--show-toplevel").strip() == str(repository)
-    # Stages are `python -m stages.X`, which needs the current directory on Python's path.
-    assert "PYTHONSAFEPATH" not in environment()
-
-
-def follow(step: str) -> None:
-    """Runs the command of a recovery step."""
-    subprocess.run(step.split("Run: ")[1], shell=True, check=True)  # noqa: S602
+    assert not names & set(environment())
 
 
 def test_traces_of_kills_are_named_with_a_command_that_removes_them(repository: Path) -> None:
@@ -447,6 +512,14 @@ def test_traces_of_kills_are_named_with_a_command_that_removes_them(repository: 
         dvc("repro")  # from the run cache, if dvc.lock is not committed
         commit("With dvc.lock")
     assert git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("stages", [2_000, 40_000])
+def test_a_large_lockfile_is_not_called_damaged(repository: Path, stages: int) -> None:
+    text = "".join(f"  stage{number}:\n    cmd: python stage.py\n" for number in range(stages))
+    (repository / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n{text}")
+    assert (repository / "dvc.lock").stat().st_size > 50_000
+    assert recovery_steps() == []
 
 
 def test_a_lock_that_git_has_is_left_alone(repository: Path) -> None:

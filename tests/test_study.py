@@ -82,6 +82,9 @@ def test_report_shows_means_significance_and_missing_trials(tmp_path: Path) -> N
     assert "failed: study-8-epochs-1." in text
     assert "a callback had stopped the training: 8 after 9 epochs." in text
     assert "selected on the test images" in markdown(summary, Images(True, 10_000), None, [], [])
+    assert "schedule" not in text
+    text = markdown(summary, Images(False, 500), test, [], [], "cosine")
+    assert "fewer than 2 epochs are results in the middle of it" in text
     for name in ("a.png", "b.png"):
         save(plot(summary, Images(False, 500)), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -347,6 +350,28 @@ def wait_for(condition: Callable[[], object], seconds: float, log: Path) -> None
     while not condition():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
+
+
+def test_a_study_says_why_results_are_not_those_of_its_trials(project: Project) -> None:
+    study = (*SMALL, "--validation", "500", "--epochs", "3", "--seeds", "1")
+    code = project.read("stages/train.py")
+    for old, new, message in (
+        (
+            "for epoch in range(1, train.epochs + 1)",
+            "for epoch in range(1, 3)",
+            "training ended after epoch 2; expected 3, since a study compares epochs of whole",
+        ),
+        ("params: [model, train, augmentation]", "params: [model, augmentation]", "train.epochs"),
+    ):
+        for path in ("stages/train.py", "dvc.yaml"):
+            text = project.read(path)
+            (project.folder / path).write_text(text.replace(old, new))
+        output = project.run(*study, fails=True)
+        assert "Traceback" not in output
+        last = output.splitlines()[-1]
+        assert re.match(r"study-8-epochs-3-seed-1-\w{7}: ", last)
+        assert message in last
+        (project.folder / "stages/train.py").write_text(code)
 
 
 @pytest.mark.slow

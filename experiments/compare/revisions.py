@@ -15,7 +15,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from pydantic import BaseModel
 
-from experiments.repository.clones import check_repository
+from experiments.repository.clones import check_repository, fetch_missing_files
 from experiments.repository.dvc_experiments import list_experiments
 from experiments.repository.lock import TEMPORARY
 from experiments.repository.lockfile_checks import PREDICTIONS, SCORES, matches_lock
@@ -113,7 +113,11 @@ def read_revision(name: str) -> Revision:
 def repair(name: str, commit: str | None, frozen: list[str]) -> str:
     """The command that makes the results of a revision anew."""
     run = f"dvc unfreeze {' '.join(frozen)} && dvc repro" if frozen else "dvc repro"
-    return f"git checkout {shlex.quote(name)} && {run} && git commit -a" if commit else run
+    return (
+        f"git checkout {shlex.quote(name)} && {run} && git commit -am 'Run the pipeline'"
+        if commit
+        else run
+    )
 
 
 def resolve(name: str) -> str:
@@ -156,7 +160,7 @@ def read_file(name: str, commit: str | None, path: str) -> str:
             return Path(path).read_bytes().decode()
         return git("show", f"{commit}:{path}")
     except (FileNotFoundError, UserError):
-        raise UserError(f"{name} has no {path}; dvc repro makes it, git commit keeps it") from None
+        raise UserError(f"{name} has no {path}. Run: {repair(name, commit, [])}") from None
 
 
 def read_predictions(text: str) -> pd.DataFrame:
@@ -177,13 +181,14 @@ def read_test_images(commit: str) -> npt.NDArray[np.uint8]:
     Raises:
         UserError: neither has them.
     """
+    fetch_missing_files(commit)
     with temporary_directory(TEMPORARY, "compare-") as directory:
         file = directory / "x_test.npy"
         try:
             dvc("get", ".", TEST_IMAGES, "--rev", commit, "--out", str(file))
         except CommandError:
             raise UserError(
-                f"{TEST_IMAGES} is not in DVC's cache. Run: dvc repro, or dvc fetch with a remote"
+                f"{TEST_IMAGES} is not in DVC's cache. Run: dvc repro (with a remote: dvc fetch)"
             ) from None
         images: npt.NDArray[np.uint8] = np.load(file, allow_pickle=False)
     return images

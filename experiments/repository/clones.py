@@ -4,6 +4,7 @@
 there. So experiments run in a clone, and the user's files are not touched.
 """
 
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,11 @@ from experiments.repository.pipeline import paths_in_repository, raise_if_frozen
 from experiments.repository.subprocesses import dvc, git
 from experiments.repository.temporary_directory import kill_processes_in, temporary_directory
 from stages.common.errors import UserError
+
+# check_repository has found that the user trusts the repository if another user owns it. But git
+# asks again for its .git directory, and the process that reads it gets none of our settings.
+TRUST = ("-c", "safe.directory=*")
+UPLOAD_PACK = "git -c 'safe.directory=*' upload-pack"
 
 
 @contextmanager
@@ -40,9 +46,10 @@ def temporary_clone(purpose: str, edits: bool = True) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
         with temporary_directory(TEMPORARY, f"{purpose}-") as directory:
             clone = directory / "clone"
+            fetch_missing_files("HEAD")
             # In the directory, so that the watchdog ends it.
-            options = ("--quiet", "--template=", "--no-checkout")
-            git("clone", *options, Path().resolve(), clone, cwd=directory)
+            options = ("--quiet", "--template=", "--no-checkout", f"--upload-pack={UPLOAD_PACK}")
+            git(*TRUST, "clone", *options, Path().resolve(), clone, cwd=directory)
             copy_identity(clone, purpose)
             if edits:
                 config = dvc_config()
@@ -55,12 +62,37 @@ def temporary_clone(purpose: str, edits: bool = True) -> Iterator[Path]:
             yield clone
 
 
+def fetch_missing_files(commit: str) -> None:
+    """Fetches the files of a commit that a partial clone (git clone --filter) does not have.
+
+    DVC would wait for them for ever, and a clone could not be made without them.
+
+    Raises:
+        UserError: git cannot fetch them.
+    """
+    settings = git("config", "--list", "--name-only").splitlines()
+    for setting in settings:
+        if setting.startswith("remote.") and setting.endswith(".promisor"):
+            remote = setting.removeprefix("remote.").removesuffix(".promisor")
+            objects = git("rev-list", "--objects", "--no-walk", "--missing=print", commit)
+            missing = [line[1:] for line in objects.splitlines() if line.startswith("?")]
+            if missing:
+                options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none")
+                git("fetch", *options, remote, *missing)
+
+
 def check_repository() -> None:
     """Raises UserError unless this directory is the root of a git repository with a commit."""
     try:
         git("rev-parse", "--verify", "HEAD")
         prefix = git("rev-parse", "--show-prefix").strip()
     except UserError as problem:
+        if "dubious ownership" in str(problem):
+            folder = shlex.quote(str(Path().resolve()))
+            raise UserError(
+                "git: another user owns this repository; expected one that you trust. "
+                f"Run: git config --global --add safe.directory {folder}"
+            ) from None
         if "not a git repository" in str(problem) or "Needed a single revision" in str(problem):
             raise UserError(
                 "git: no repository with a commit here (a ZIP download?); expected a clone. "
@@ -102,7 +134,7 @@ def names(*command: str) -> set[str]:
     return set(git(*command).split("\0")) - {""}
 
 
-def dvc_config() -> dict[str, dict[str, str]]:
+def dvc_config(folder: Path = Path()) -> dict[str, dict[str, str]]:
     """DVC's configuration of all levels (system, user, project), with absolute paths.
 
     Returns:
@@ -110,12 +142,12 @@ def dvc_config() -> dict[str, dict[str, str]]:
         cache.dir is always there.
     """
     sections: dict[str, dict[str, str]] = {}
-    for line in dvc("config", "--list").splitlines():
+    for line in dvc("config", "--list", cwd=folder).splitlines():
         name, value = line.split("=", 1)
         section, key = name.rsplit(".", 1)
         kind, _, label = section.partition(".")
         sections.setdefault(f'{kind} "{label}"' if label else kind, {})[key] = value
-    sections.setdefault("cache", {}).setdefault("dir", str(Path(".dvc/cache").resolve()))
+    sections.setdefault("cache", {}).setdefault("dir", str((folder / ".dvc/cache").resolve()))
     return sections
 
 

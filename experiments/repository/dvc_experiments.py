@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.repository.cache_check import damaged_objects
 from experiments.repository.subprocesses import CommandError, dvc, git, run_live
 from stages.common.errors import UserError
 
@@ -45,13 +46,15 @@ def run_experiment(
         *(["--allow-missing"] if allow_missing else []),
         *(f"--set-param={key}={as_override(value)}" for key, value in changes.items()),
     )
-    if live:
-        try:
+    try:
+        if live:
             run_live(sys.executable, "-m", "dvc", *command, cwd=clone, **variables)
-        except CommandError:
-            raise UserError(f"{name}: the experiment failed; the output above says why") from None
-    else:
-        dvc(*command, cwd=clone, **variables)
+        else:
+            dvc(*command, cwd=clone, **variables)
+    except CommandError as problem:
+        why = f"{name}: the experiment failed; the output above says why" if live else str(problem)
+        lines = [why, *damaged_objects(clone)]
+        raise (UserError if live else CommandError)("\n".join(lines)) from None
     return git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}", cwd=clone).strip()
 
 

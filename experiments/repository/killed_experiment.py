@@ -38,7 +38,7 @@ def killed_experiment() -> str | None:
     if is_detached and (has_run or parts) and (branch := previous_branch()):
         found.append(f"HEAD is not on {branch}")
         commands.append(attach_head(branch))
-    if stash := stash_of_dvc(parts, is_detached):
+    if stash := stash_of_dvc(parts):
         found.append("edits are in a stash")
         if is_changed():  # git would refuse to apply others
             commands.append("git stash")
@@ -108,14 +108,14 @@ def attach_head(branch: str) -> str:
     return f"git symbolic-ref HEAD {shlex.quote(f'refs/heads/{branch}')}"
 
 
-def stash_of_dvc(parts: dict[str, bool], is_detached: bool) -> str | None:
+def stash_of_dvc(parts: dict[str, bool]) -> str | None:
     """The stash that has the user's edits: git's newest one, or DVC's own reference."""
     if PREPARING in parts:
         time = git("for-each-ref", "--format=%(committerdate:unix)", "refs/stash").strip()
         # An older one is the user's.
         if time and int(time) >= int(EXPERIMENTS_LOCK.stat().st_mtime):
             return "refs/stash"
-    if APPLYING in parts and is_detached and git("for-each-ref", EDITS):
+    if APPLYING in parts and git("for-each-ref", EDITS):
         try:
             git("diff", "--quiet", EDITS)
         except CommandError:

@@ -9,13 +9,16 @@ from experiments.repository.pipeline import cached_outputs, stages
 from experiments.repository.subprocesses import dvc
 from stages.common.errors import UserError
 from stages.common.lockfile import LOCKFILE, LockedStages, locked_outputs
-from stages.common.params import read_yaml
+from stages.common.params import MAX_CHARACTERS, read_yaml
 
 # Outputs that git keeps.
 PREDICTIONS = "plots/predictions.csv"
 SCORES = "metrics/evaluate.json"
 MISSING = ("deleted", "not in cache")  # words of `dvc status`
-REPAIR = "Run: make repro, then commit dvc.lock, metrics, plots and docs/model-card.md"
+REPAIR = (
+    "Run: make repro && git add dvc.lock metrics plots docs/model-card.md && "
+    "git commit -m 'Run the pipeline'"
+)
 
 
 def matches_lock(locked: LockedStages, read: Callable[[str], str]) -> bool:
@@ -78,7 +81,7 @@ def changes_since_run() -> dict[str, list[str]]:
 def is_damaged_lockfile() -> bool:
     """Whether there is a dvc.lock that DVC would refuse to read."""
     path = Path(LOCKFILE)
-    if not path.exists():
+    if not path.exists() or path.stat().st_size > MAX_CHARACTERS:  # that long only if it is whole
         return False
     try:
         content = read_yaml(path)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from experiments.repository.cache_check import damaged_objects
 from experiments.repository.clones import check_repository
 from experiments.repository.killed_experiment import EXPERIMENTS_LOCK, killed_experiment
 from experiments.repository.lock import TEMPORARY
@@ -45,7 +46,8 @@ def recovery_steps() -> list[str]:
         steps += [
             f"{lock}: left by a git process that has ended. Run: rm -f {shlex.quote(str(lock))}"
             for directory in map(Path, dict.fromkeys(git_directories))
-            for lock in (*directory.glob("*.lock"), *directory.glob("refs/**/*.lock"))
+            for pattern in ("*.lock", "refs/**/*.lock", "logs/**/*.lock")
+            for lock in directory.glob(pattern)
             if not is_open(lock)
         ]
     if not is_running("dvc"):
@@ -69,13 +71,15 @@ def recovery_steps() -> list[str]:
 def is_running(*programs: str) -> bool:
     """Whether one of these programs works in the workspace.
 
-    Those in a temporary clone, which is a directory of the workspace, do not count.
+    Those in a temporary clone, which is a directory of the workspace, and the daemons of git, which
+    hold no lock, do not count.
     """
     clones = TEMPORARY.resolve()
     return any(
         Path(word).name in programs
         for process in processes_in(Path().resolve())
         if not Path(process.info["cwd"]).is_relative_to(clones)
+        if "--daemon" not in " ".join(process.info["cmdline"] or [])
         for word in [process.info["name"], *(process.info["cmdline"] or [])[:3]]
     )
 
@@ -109,5 +113,11 @@ def is_damaged_json(path: Path) -> bool:
     return False
 
 
+def main() -> None:
+    print_recovery_steps()
+    for line in damaged_objects():
+        print(printable(line), file=sys.stderr)
+
+
 if __name__ == "__main__":
-    command_line.run(print_recovery_steps, __doc__)
+    command_line.run(main, __doc__)

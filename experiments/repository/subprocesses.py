@@ -4,21 +4,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from stages.common.errors import UserError
 
 MAX_ERROR_LINES = 10
-# A git hook has the first ones set: git would work on the repository of the hook, whatever the
-# current directory. The last ones change which modules Python finds.
+# The first two may be set in a git hook. The others change which modules Python finds.
 REMOVED_VARIABLES = {
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"),
-    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH"),
-    *("GIT_SHALLOW_FILE", "GIT_NAMESPACE"),
+    *("GIT_QUARANTINE_PATH", "GIT_NAMESPACE"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH"),
 }
-
-
 # The user's hooks are for the user's own commands, and clones are made of a local directory.
 SETTINGS = ("-c", "core.hooksPath=/dev/null", "-c", "protocol.file.allow=always")
 
@@ -106,8 +102,16 @@ def run_live(*command: str, cwd: Path, **variables: str) -> None:
         raise CommandError(f"exit status {result.returncode}")
 
 
+@cache
+def variables_of_a_repository() -> set[str]:
+    """The environment variables that bind git to one repository, such as that of a running hook."""
+    command = ["git", "rev-parse", "--local-env-vars"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
 def environment(**variables: str) -> dict[str, str]:
     """Environment of child processes: this Python is first on PATH, as in an active environment."""
-    kept = {name: value for name, value in os.environ.items() if name not in REMOVED_VARIABLES}
+    removed = REMOVED_VARIABLES | variables_of_a_repository()
+    kept = {name: value for name, value in os.environ.items() if name not in removed}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
     return kept | {"PATH": path} | variables

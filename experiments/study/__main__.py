@@ -17,6 +17,7 @@ from experiments.repository.lockfile_checks import PREDICTIONS, SCORES
 from experiments.repository.recovery_steps import print_recovery_steps
 from experiments.study import cluster
 from experiments.study.error_tables import (
+    check_trials,
     errors_after_epochs,
     errors_by_seed,
     read_output,
@@ -160,6 +161,7 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
     commits = get_or_run("Trials", trials, run)
     if not commits:
         raise UserError(failure_message(list(trials), len(trials)))
+    check_trials(trials, commits)
     rows = errors_after_epochs(
         {trials[name]: commit for name, commit in commits.items()}, study.epochs
     )
@@ -186,6 +188,7 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
             inputs,
         )
         best_commits = get_or_run("Tests of the best", best_trials, run)
+        check_trials(best_trials, best_commits)
     test_images = len(read_output(next(iter(commits.values())), PREDICTIONS).splitlines()) - 1
     images = Images(on_test, test_images if on_test else study.validation)
     test = None
@@ -195,7 +198,8 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
     wanted = trials | best_trials
     failed = [name for name in wanted if name not in commits | best_commits]
 
-    text = markdown(summary, images, test, failed, stopped)
+    schedule = inputs.params.get("train.schedule", "constant")
+    text = markdown(summary, images, test, failed, stopped, schedule)
     write(rows, text, reports)
     from stages.evaluation.plots import save  # imported late: matplotlib takes a second
 

@@ -5,8 +5,12 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.repository.pipeline import PIPELINE
 from experiments.repository.subprocesses import git
 from experiments.study.grid import Study, Trial, layers_name
+from stages.common.errors import UserError
+from stages.common.lockfile import LOCKFILE, locked_parameters, locked_stages
+from stages.common.params import as_yaml
 from stages.training.history import read_curves
 
 ACCURACY = "metrics/train/plots/custom/accuracy.json"
@@ -32,6 +36,33 @@ def errors_after_epochs(commits: Mapping[Trial, str], epochs: Sequence[int]) -> 
             for count in epochs
         ]
     return pd.DataFrame(rows)
+
+
+def check_trials(trials: Mapping[str, Trial], commits: Mapping[str, str]) -> None:
+    """Checks that experiments have the results of whole trainings with their trials' parameters.
+
+    Args:
+        trials: by name.
+        commits: of the experiments, by name.
+
+    Raises:
+        UserError: a stage was run with other parameters, or a training has ended early.
+    """
+    for name, commit in commits.items():
+        used = locked_parameters(locked_stages(read_output(commit, LOCKFILE)))
+        for key, value in trials[name].changes.items():
+            if used.get(key) != value:
+                raise UserError(
+                    f"{name}: {LOCKFILE} has {key} {as_yaml(used.get(key))}; expected "
+                    f"{as_yaml(value)}, which no stage has used. Compare {PIPELINE} with its stages"
+                )
+        epochs = len(read_curves(read_output(commit, ACCURACY), "accuracy"))
+        if epochs < trials[name].epochs:
+            raise UserError(
+                f"{name}: training ended after epoch {epochs}; expected {trials[name].epochs}, "
+                "since a study compares epochs of whole trainings. Remove what ends it early, such "
+                "as a callback"
+            )
 
 
 def errors_by_seed(rows: pd.DataFrame, study: Study) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, Field
 
 from stages.common.params import Section, raise_if_any, read_yaml, validation_errors
+from stages.training.hyperparameters import LAYER_SIZES, HiddenUnits
 
 STUDY = Path("study.yaml")
 
@@ -19,7 +20,6 @@ def without_duplicates(values: list[Any]) -> list[Any]:
 
 Distinct = AfterValidator(without_duplicates)
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
-Layers = Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
@@ -31,9 +31,7 @@ class Study(Section):
     """Schema of study.yaml."""
 
     epochs: Annotated[list[Epochs], Distinct] = axis("integers from 1 to 100000")
-    hidden_units: Annotated[list[Layers], Distinct] = axis(
-        "lists of layer sizes, each an integer from 1 to 65536"
-    )
+    hidden_units: Annotated[list[HiddenUnits], Distinct] = axis(f"lists of {LAYER_SIZES}")
     seeds: Annotated[list[Seed], Distinct] = axis("integers from 0 to 4294967295")
     validation: int = Field(
         ge=1, description="an integer from 1, less than the number of training images"

@@ -71,6 +71,7 @@ def markdown(
     test: ErrorsOnTest | None,
     failed: Sequence[str],
     stopped: Sequence[str],
+    schedule: str = "constant",
 ) -> str:
     """The report of a study.
 
@@ -80,6 +81,7 @@ def markdown(
         test: test errors of the best cell, if it was selected on other images and has been tested.
         failed: names of trials that failed.
         stopped: results that are missing, since a callback has stopped the training before.
+        schedule: of the learning rate.
     """
     widths, epochs = axes_of(summary)
     comparisons = int((summary["seeds"] > 0).sum()) - 1
@@ -105,6 +107,13 @@ def markdown(
         f"Each network is trained once, for {plural(max(epochs), 'epoch')}"
         + ("; the other columns are its results after those epochs." if epochs[1:] else "."),
     ]
+    if schedule != "constant" and epochs[1:]:
+        paragraphs.append(
+            f"The schedule {schedule} depends on the number of epochs. The columns with fewer than "
+            f"{max(epochs)} epochs are results in the middle of it. The test error of the best "
+            "cell is measured after a whole training of its own number of epochs, so it is that "
+            "of a different training."
+        )
     if failed:
         paragraphs.append(f"Missing, since their training failed: {', '.join(failed)}.")
     if stopped:

@@ -76,7 +76,7 @@ def parameters_of_one_run(names: Collection[str]) -> dict[str, Any]:
         mixed, parameters = mixed_runs(stages), locked_parameters(stages)
     except INVALID_CONTENT:
         raise UserError(
-            f"{LOCKFILE} has no results of {', '.join(names)}. Run: dvc repro"
+            f"{LOCKFILE} has no results of {', '.join(names)}. Run: rm {LOCKFILE} && dvc repro"
         ) from None
     for stage, why in mixed.items():
         raise UserError(

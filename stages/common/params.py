@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.nodes import CollectionNode, MappingNode
 
 from stages.common.errors import UserError
 
@@ -22,6 +23,7 @@ PARAMS = Path("params.yaml")
 INVALID_CONTENT = (YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 MAX_CHARACTERS = 1_000_000  # a dvc.lock may have some hundred thousand
 MAX_DEPTH = 100  # the parser is recursive, and some ten thousand levels would end the process
+MAX_KEYS = 100_000  # of a mapping; merge keys multiply them
 MAX_ERROR_LINES = 20
 RENAMED_SECTIONS = {"warp": "augmentation"}
 
@@ -79,7 +81,10 @@ def read_yaml(path: Path) -> Any:
             raise UserError(f"{path} has merge conflicts; resolve them first")
         return parse_yaml(text)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; git restore {path} brings it back") from None
+        # The second command is for a file that `git rm` has removed.
+        raise UserError(
+            f"{path} is missing. Run: git restore {path} || git checkout HEAD {path}"
+        ) from None
     except INVALID_CONTENT as problem:
         raise UserError(f"{path} is not valid YAML: {one_line(str(problem))}") from None
 
@@ -93,6 +98,8 @@ def parse_yaml(text: str) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"longer than {MAX_CHARACTERS:,} characters")
     check_depth(text)
+    if "*" in text:
+        check_merges(YAML(typ="safe").compose(text), {})
     return YAML(typ="safe").load(text)
 
 
@@ -103,6 +110,31 @@ def check_depth(text: str) -> None:
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+
+
+def check_merges(node: Any, sizes: dict[int, int]) -> int:
+    """Raises ValueError if a mapping has more than MAX_KEYS keys after merges: <<: [*a, *a].
+
+    Args:
+        node: of ruamel.yaml; aliases are the same node.
+        sizes: the results of nodes that have been visited, by their id.
+
+    Returns:
+        The number of keys of a mapping, or of all mappings in a list.
+    """
+    if id(node) in sizes or not isinstance(node, CollectionNode):
+        return sizes.get(id(node), 0)
+    sizes[id(node)] = 0  # a node may contain itself
+    size = 0
+    for item in node.value:
+        key, value = item if isinstance(node, MappingNode) else (None, item)
+        keys = check_merges(value, sizes)
+        is_merged = key is None or key.tag == "tag:yaml.org,2002:merge"
+        size += keys if is_merged else 1
+    if size > MAX_KEYS:
+        raise ValueError(f"more than {MAX_KEYS:,} keys in a mapping")
+    sizes[id(node)] = size
+    return size
 
 
 def flatten(sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -194,4 +194,4 @@ def sha256(path: Path) -> str:
 
 
 def damaged(path: Path, problem: str) -> UserError:
-    return UserError(f"{path} {problem}; remove {path.parent} and run dvc repro")
+    return UserError(f"{path} {problem}; remove {path.parent} and run make repro")

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import os
 import re
+import ssl
 import sys
 import time
 import zlib
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.request import getproxies, proxy_bypass, url2pathname
 
 import aiohttp
 
@@ -189,17 +190,20 @@ def download_with_retries(url: str, file: PinnedFile, path: Path, progress: Prog
         except aiohttp.ClientResponseError as problem:
             # From 500 on, the server reports an error of its own.
             reason = "not found" if problem.status == 404 else f"HTTP status {problem.status}"
+            if isinstance(problem, aiohttp.ClientHttpProxyError):
+                reason += through_proxy(url)
             is_temporary = problem.status >= 500
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             reason, is_temporary = "not found", False
         except TimeoutError:
-            reason, is_temporary = "no answer in time", True
+            reason, is_temporary = f"no answer in time{through_proxy(url)}", True
         except aiohttp.InvalidURL:
             reason, is_temporary = "not a valid URL", False
         except (ValueError, RuntimeError) as problem:  # an invalid URL, or no home directory for ~
             reason, is_temporary = str(problem), False
         except (aiohttp.ClientError, OSError) as problem:
             reason, is_temporary = str(problem) or type(problem).__name__, True
+            reason += through_proxy(url)
         except zlib.error:
             reason, is_temporary = "not a gzip file, or damaged", False
         progress.advance(-stream.size)
@@ -207,6 +211,39 @@ def download_with_retries(url: str, file: PinnedFile, path: Path, progress: Prog
             raise InvalidCopy(reason)
         time.sleep(delay)
     raise AssertionError("the last attempt returns or raises")
+
+
+def through_proxy(url: str) -> str:
+    """Text about the proxy for a URL, which HTTP_PROXY or HTTPS_PROXY sets; empty if there is none.
+
+    The user name and password of the proxy are left out.
+    """
+    parts = urlsplit(url)
+    name = f"{parts.scheme}_proxy"
+    proxy = getproxies().get(parts.scheme)
+    if not proxy or not parts.hostname or proxy_bypass(parts.hostname):
+        return ""
+    variable = name if os.environ.get(name) else name.upper()
+    return f" (through the proxy {urlsplit(proxy).netloc.rpartition('@')[2]} of {variable})"
+
+
+def ssl_context() -> ssl.SSLContext:
+    """Verifies servers by the system's certificates or SSL_CERT_FILE, and by REQUESTS_CA_BUNDLE.
+
+    Raises:
+        UserError: REQUESTS_CA_BUNDLE has no certificates.
+    """
+    context = ssl.create_default_context()
+    if bundle := os.environ.get("REQUESTS_CA_BUNDLE"):
+        kind = "capath" if Path(bundle).is_dir() else "cafile"
+        try:
+            context.load_verify_locations(**{kind: bundle})
+        except OSError as problem:
+            raise UserError(
+                f"REQUESTS_CA_BUNDLE is {bundle}; expected a file of certificates "
+                f"({problem.strerror or problem})"
+            ) from None
+    return context
 
 
 def receive(url: str, stream: VerifiedStream) -> None:
@@ -235,6 +272,7 @@ def receive(url: str, stream: VerifiedStream) -> None:
 async def receive_by_http(url: str, stream: VerifiedStream) -> None:
     async with aiohttp.ClientSession(
         timeout=TIMEOUT,
+        connector=aiohttp.TCPConnector(ssl=ssl_context()),
         trust_env=True,  # proxies
         raise_for_status=True,
         # Some servers declare the .gz file as gzip-encoded, and aiohttp would decompress it.

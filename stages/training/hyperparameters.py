@@ -1,17 +1,36 @@
 """Schemas of the sections `model`, `train` and `augmentation` of params.yaml."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from stages.common.params import Section, integer, integer_range, number
 
+MAX_LAYERS = 100
+MAX_WEIGHTS = 100_000_000  # 0.4 GB, and four times as much while they are trained
+
+
+def check_number_of_weights(units: list[int]) -> list[int]:
+    """Raises ValueError if there are too many weights between hidden layers to train them."""
+    if sum(before * after for before, after in pairwise(units)) > MAX_WEIGHTS:
+        raise ValueError
+    return units
+
+
+HiddenUnits = Annotated[
+    list[Annotated[int, Field(ge=1, le=65_536)]],
+    Field(min_length=1, max_length=MAX_LAYERS),
+    AfterValidator(check_number_of_weights),
+]
+LAYER_SIZES = (
+    f"1 to {MAX_LAYERS} layer sizes, each {integer_range(1, 65_536)}, with at most {MAX_WEIGHTS:,} "
+    "weights between the layers"
+)
+
 
 class Model(Section):
-    hidden_units: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
-        min_length=1,
-        description=f"a list of one or more layer sizes, each {integer_range(1, 65_536)}",
-    )
+    hidden_units: HiddenUnits = Field(description=f"a list of {LAYER_SIZES}")
 
 
 class Train(Section):
