@@ -326,14 +326,14 @@ def test_a_certificate_authority_of_the_user_is_heeded(
         url = f"https://localhost:{https.server_port}"
         assert "CERTIFICATE_VERIFY_FAILED" in error_message(url)
         monkeypatch.setenv(variable, str(folder.parent / "certificate.pem"))
-        assert download_files("mnist", [FILE], [url]) == [CONTENT]
+        assert downloaded("mnist", [FILE], [url]) == [CONTENT]
         https.shutdown()
 
 
 def test_certificates_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
     with pytest.raises(UserError) as problem:
-        download_files("mnist", [FILE], [REFUSING_URL])
+        downloaded("mnist", [FILE], [REFUSING_URL])
     assert str(problem.value) == (
         "REQUESTS_CA_BUNDLE is /nowhere.pem; expected a file of certificates "
         "(No such file or directory)"

@@ -80,7 +80,7 @@ def test_report_shows_means_significance_and_missing_trials(tmp_path: Path) -> N
     assert "3.30 ± 0.10 % over 2 seeds" in text
     assert "2.97 to 3.67 %" in text  # Wilson's interval for 330 of 10,000
     assert "failed: study-8-epochs-1." in text
-    assert "a callback had stopped the training: 8 after 9 epochs." in text
+    assert "the training ended before: 8 after 9 epochs." in text
     assert "selected on the test images" in markdown(summary, Images(True, 10_000), None, [], [])
     assert "schedule" not in text
     text = markdown(summary, Images(False, 500), test, [], [], "cosine")
@@ -236,6 +236,7 @@ def test_results_after_the_last_epoch_of_a_training_are_named(
 
     for module in (study_module, error_tables):
         monkeypatch.setattr(module, "read_output", read_output)
+    monkeypatch.setattr(study_module, "check_trials", lambda *_: None)
     monkeypatch.setattr(
         study_module,
         "get_or_run",
@@ -249,7 +250,7 @@ def test_results_after_the_last_epoch_of_a_training_are_named(
     study = Study(hidden_units=[[8]], epochs=[5, 6], seeds=[1, 2], validation=500)
     run_study(study, False, inputs, run, tmp_path)
     text = (tmp_path / "study.md").read_text()
-    assert "a callback had stopped the training: 8 after 6 epochs (seed 1).\n" in text
+    assert "the training ended before: 8 after 6 epochs (seed 1).\n" in text
     study = study.model_copy(update={"epochs": [7, 8]})
     with pytest.raises(UserError, match="study: no training reached 7 epochs"):
         run_study(study, False, inputs, run, tmp_path)
@@ -352,6 +353,7 @@ def wait_for(condition: Callable[[], object], seconds: float, log: Path) -> None
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_study_says_why_results_are_not_those_of_its_trials(project: Project) -> None:
     study = (*SMALL, "--validation", "500", "--epochs", "3", "--seeds", "1")
     code = project.read("stages/train.py")
@@ -359,9 +361,13 @@ def test_a_study_says_why_results_are_not_those_of_its_trials(project: Project) 
         (
             "for epoch in range(1, train.epochs + 1)",
             "for epoch in range(1, 3)",
-            "training ended after epoch 2; expected 3, since a study compares epochs of whole",
+            "study: no training reached 3 epochs; ",
         ),
-        ("params: [model, train, augmentation]", "params: [model, augmentation]", "train.epochs"),
+        (
+            "params: [model, train, augmentation]",
+            "params: [model, augmentation]",
+            "has train.epochs ",
+        ),
     ):
         for path in ("stages/train.py", "dvc.yaml"):
             text = project.read(path)
@@ -369,7 +375,6 @@ def test_a_study_says_why_results_are_not_those_of_its_trials(project: Project) 
         output = project.run(*study, fails=True)
         assert "Traceback" not in output
         last = output.splitlines()[-1]
-        assert re.match(r"study-8-epochs-3-seed-1-\w{7}: ", last)
         assert message in last
         (project.folder / "stages/train.py").write_text(code)
 

@@ -80,7 +80,7 @@ def markdown(
         images: that the errors are measured on.
         test: test errors of the best cell, if it was selected on other images and has been tested.
         failed: names of trials that failed.
-        stopped: results that are missing, since a callback has stopped the training before.
+        stopped: results that are missing, since the training ended before.
         schedule: of the learning rate.
     """
     widths, epochs = axes_of(summary)
@@ -117,9 +117,7 @@ def markdown(
     if failed:
         paragraphs.append(f"Missing, since their training failed: {', '.join(failed)}.")
     if stopped:
-        paragraphs.append(
-            f"Missing, since a callback had stopped the training: {', '.join(stopped)}."
-        )
+        paragraphs.append(f"Missing, since the training ended before: {', '.join(stopped)}.")
     return "\n\n".join(paragraphs) + "\n"
 
 
