@@ -78,10 +78,12 @@ def read_json(path: Path) -> Any:
 
 
 def is_running(process: Any) -> bool:
-    """Whether a process exists, given DVC's data about it."""
+    """Whether a process of DVC exists, given DVC's data about it."""
     try:
-        return bool(psutil.pid_exists(process["pid"]))
-    except (LookupError, TypeError, OverflowError):
+        return "dvc" in " ".join(psutil.Process(process["pid"]).cmdline())
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, LookupError, TypeError, ValueError):
         return False
 
 
