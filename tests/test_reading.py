@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from scipy import ndimage
 
 from app.array_types import UInt8
@@ -73,8 +73,37 @@ def with_orientation(orientation: int, transposition: Image.Transpose) -> bytes:
     return encode(BLACK_ON_WHITE.transpose(transposition), "JPEG", exif=exif)
 
 
+def with_text() -> bytes:
+    """Encodes a picture with 3 MB of text, of which Pillow reads 1 MB."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "x" * 3_000_000, zip=True)
+    text.add_itxt("Comment", "x" * 3_000_000, zip=True)
+    text.add_text("Comment", "x" * 3_000_000)
+    return encode(BLACK_ON_WHITE, pnginfo=text)
+
+
+def with_wild_pixels() -> bytes:
+    """Encodes pixels from 0.25 to 1, and three that mean "no data"."""
+    pixels = np.array(draw_one("F", 1.0, 0.25))
+    pixels[5, 5], pixels[50, 80], pixels[119, 89] = -1e38, np.nan, np.inf
+    return encode(Image.fromarray(pixels), "TIFF")
+
+
+def draw_red_on_green_with_a_corner() -> Image.Image:
+    image = draw_one("RGB", *RED_ON_GREEN).convert("RGBA")
+    image.paste((255, 255, 255, 0), (0, 0, 9, 9))
+    return image
+
+
+RED_ON_GREEN = ((0, 130, 0), (255, 0, 0))  # both have the luminance 76
 FILES = {
     "colour": encode(draw_one("RGB", "ivory", "navy"), "PNG"),
+    "red on green": encode(draw_one("RGB", *RED_ON_GREEN), "PNG"),
+    "red on green, JPEG": encode(draw_one("RGB", *RED_ON_GREEN), "JPEG"),
+    "yellow on white": encode(draw_one("RGB", "white", "yellow"), "PNG"),
+    "red on green, transparent corner": encode(draw_red_on_green_with_a_corner(), "PNG"),
+    "text": with_text(),
+    "no data": with_wild_pixels(),
     "light on dark": encode(draw_one("RGB", "darkgreen", "white"), "JPEG"),
     "1 bit": encode(draw_one("1", 1, 0), "PNG"),
     "16 bits": encode(draw_one("I;16", 60_000, 2_000), "PNG"),
@@ -106,6 +135,14 @@ def test_a_large_picture_is_reduced(file_format: str) -> None:
     grey = read_grayscale(io.BytesIO(encode(large, file_format)))
     assert max(grey.shape) <= MAX_SIDE_PX
     assert correlation(digit_image(grey), EXPECTED) > 0.95
+
+
+def test_a_jpeg_file_of_108_megapixels_is_read() -> None:
+    large = draw_one("L", 255, 0).resize((9_000, 12_000), Image.Resampling.NEAREST)
+    grey = read_grayscale(io.BytesIO(encode(large, "JPEG")))
+    assert correlation(digit_image(grey), EXPECTED) > 0.95
+    with pytest.raises(UserError, match="more than 100 megapixels"):  # it needs all its pixels
+        read_grayscale(io.BytesIO(encode(large, "JPEG", progressive=True)))
 
 
 def test_transparent_corners_of_a_photo_get_the_level_of_its_background() -> None:
