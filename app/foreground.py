@@ -17,6 +17,7 @@ from app.background import estimate_background
 from app.mnist_format import BOX_SIDE_PX
 from app.otsu import otsu_threshold
 from app.regions import Box, border, enclosing_box, longest_side
+from app.ruled_lines import remove_ruled_lines
 from stages.common.errors import UserError
 
 # If both the dark and the bright pixels are at least this fraction of the picture, the border
@@ -79,7 +80,7 @@ def find_foreground(grey: UInt8) -> Foreground:
     Raises:
         UserError: nothing differs enough from the background, or too many components do.
     """
-    contrast = contrast_to_background(grey, estimate_background(grey))
+    contrast = remove_ruled_lines(contrast_to_background(grey, estimate_background(grey)))
     smooth = ndimage.gaussian_filter(contrast, 0.5 + max(grey.shape) / 1_000)
     labels = label_foreground(smooth)
     removed = removable_at_border(labels, smooth)

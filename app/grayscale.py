@@ -146,7 +146,7 @@ def axis_of_most_contrast(colours: UInt8, luminance: UInt8, alpha: UInt8) -> UIn
     contrast, luminance_contrast = (np.std(each[alpha >= 128]) for each in (levels, luminance))
     if contrast <= MIN_COLOUR_TO_LUMINANCE * luminance_contrast:
         return luminance
-    return np.rint(levels).astype(np.uint8)
+    return np.asarray(np.rint(levels), dtype=np.uint8)
 
 
 def reduce(image: Image.Image, mode: str, factor: int) -> Image.Image:

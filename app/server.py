@@ -24,7 +24,8 @@ from waitress.server import TcpWSGIServer
 from app import MODEL
 from app.grayscale import read_grayscale
 from app.prediction_format import Prediction, picture_prediction
-from app.segmentation import find_digits
+from app.recognition import digit_probabilities
+from app.segmentation import find_rows
 from stages.common import command_line
 from stages.common.errors import UserError, printable
 from stages.data.arrays import SIDE
@@ -92,12 +93,15 @@ def create_app(network: Any, scaling: Any, host: str) -> Flask:
         try:
             with large_picture if is_large(content) else nullcontext():
                 grey = read_grayscale(io.BytesIO(content))
-                digits = find_digits(grey)
+                rows = find_rows(grey)
         except UserError as problem:
             return {"error": str(problem)}, 422
-        images = np.stack([digit.image for digit in digits])  # (n, 28, 28)
-        prediction = picture_prediction(digits, grey.shape, list(predict(scaling(images))))
-        for digit, image in zip(prediction["digits"], images, strict=True):
+        images = np.stack([digit.image for row in rows for digit in row])  # (n, 28, 28)
+        prediction = picture_prediction(
+            rows, grey.shape, digit_probabilities(images, predict, scaling)
+        )
+        digits = [digit for row in prediction["rows"] for digit in row["digits"]]
+        for digit, image in zip(digits, images, strict=True):
             digit["image"] = image.ravel().tolist()
         return prediction, 200
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from app.array_types import Float32
 from app.predict import main
-from app.prediction_format import CONFIDENCE_THRESHOLD, picture_prediction, text_line
+from app.prediction_format import CONFIDENCE_THRESHOLD, picture_prediction, text_lines
 from app.segmentation import Digit
 from stages.common.errors import UserError
 from tests.drawings import ARRAYS, draw_row
@@ -83,8 +83,10 @@ def test_each_picture_gets_a_prediction_or_an_error(
     numbers = [prediction["number"] for prediction in predictions]
     assert np.count_nonzero(np.array(numbers) == LABELS) >= 8
     for prediction in predictions:
-        assert set(prediction) == {"file", "number", "sure", "digits"}
-        (digit,) = prediction["digits"]
+        assert set(prediction) == {"file", "number", "sure", "rows"}
+        (row,) = prediction["rows"]
+        assert set(row) == {"number", "sure", "text", "digits"}
+        (digit,) = row["digits"]
         assert set(digit) == {"digit", "probability", "sure", "probabilities", "box"}
         assert len(digit["probabilities"]) == 10
         assert sum(digit["probabilities"]) == pytest.approx(1, abs=1e-4)
@@ -92,7 +94,9 @@ def test_each_picture_gets_a_prediction_or_an_error(
     # Without --json each prediction is a line on stdout, and each error a line on stderr.
     predict_with_errors(*files, "--model", model)
     out, err = capsys.readouterr()
-    assert out.splitlines() == [f"{each['file']}: {text_line(each)}" for each in predictions]
+    assert out.splitlines() == [
+        f"{each['file']}: {each['rows'][0]['text']}" for each in predictions
+    ]
     assert err.splitlines() == [f"{each['file']}: {each['error']}" for each in errors]
 
 
@@ -104,7 +108,8 @@ def test_a_row_of_digits_is_predicted_as_a_number(
     predict(row, "--json", "--show", seen, "--model", model)
 
     (prediction,) = json.loads(capsys.readouterr().out)
-    digits = prediction["digits"]
+    (prediction_of_row,) = prediction["rows"]
+    digits = prediction_of_row["digits"]
     assert len(digits) == 3
     assert prediction["number"] == "".join(str(digit["digit"]) for digit in digits)
     left, top, right, bottom = np.array([digit["box"] for digit in digits]).T
@@ -118,6 +123,29 @@ def test_a_row_of_digits_is_predicted_as_a_number(
     before = seen.read_bytes()
     predict(row, row, "--show", seen, "--model", model)
     assert seen.read_bytes() != before
+
+
+def test_rows_are_predicted_one_by_one(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ARRAYS["x_test"][:6]
+    rows = Image.new("L", (620, 400), 240)
+    for row in range(2):
+        rows.paste(draw_row(*images[3 * row : 3 * (row + 1)]), (0, 200 * row))
+    path, seen = tmp_path / "rows.png", tmp_path / "seen.png"
+    rows.save(path)
+    predict(path, "--json", "--show", seen, "--model", model)
+    (prediction,) = json.loads(capsys.readouterr().out)
+    numbers = [row["number"] for row in prediction["rows"]]
+    assert [len(number) for number in numbers] == [3, 3]
+    assert prediction["number"] == " ".join(numbers)
+    assert np.count_nonzero(np.array(list("".join(numbers))) == LABELS[:6]) >= 5
+    assert prediction["sure"] == all(row["sure"] for row in prediction["rows"])
+
+    predict(path, "--model", model)
+    texts = [row["text"] for row in prediction["rows"]]
+    lines = [f"{path}, row 1: {texts[0]}", f"{path}, row 2: {texts[1]}"]
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_show_replaces_no_other_file(pictures: list[Path], tmp_path: Path) -> None:
@@ -172,35 +200,48 @@ def probabilities_of(first: int, probability: float, second: int) -> Float32:
     return probabilities
 
 
-def test_an_uncertain_digit_is_shown_with_two_candidates() -> None:
-    digit = Digit((10, 20, 30, 60), np.zeros((28, 28), dtype=np.uint8))
-    sure, unsure = probabilities_of(3, 0.9999, 5), probabilities_of(4, 0.625, 9)
-    candidates = "4 (62.5%) or 9 (37.5%)"
-    for probabilities, number, line in [
-        ([sure], "3", "3, 100.0%"),
-        ([unsure], "4", f"{candidates}, not sure"),
-        ([sure, sure], "33", "33, 100.0% or more each"),
+DIGIT = Digit((10, 20, 30, 60), np.zeros((28, 28), dtype=np.uint8))
+SURE, UNSURE = probabilities_of(3, 0.9999, 5), probabilities_of(4, 0.625, 9)
+CANDIDATES = "4 (62.5%) or 9 (37.5%)"
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "number", "text"),
+    [
+        ([SURE], "3", "3, 100.0%"),
+        ([UNSURE], "4", f"{CANDIDATES}, not sure"),
+        ([SURE, SURE], "33", "33, 100.0% or more each"),
         (
-            [sure, unsure, sure],
+            [SURE, UNSURE, SURE],
             "343",
-            f"343, 62.5% or more each, not sure: digit 2 is {candidates}",
+            f"343, 62.5% or more each, not sure: digit 2 is {CANDIDATES}",
         ),
-    ]:
-        prediction = picture_prediction([digit] * len(probabilities), (80, 40), probabilities)
-        assert prediction["number"] == number
-        digits = prediction["digits"]
-        assert [each["sure"] for each in digits] == [each is sure for each in probabilities]
-        assert prediction["sure"] == all(each["sure"] for each in digits)
-        assert digits[0]["probability"] == pytest.approx(probabilities[0].max(), abs=1e-6)
-        assert digits[0]["box"] == [0.25, 0.25, 0.75, 0.75]
-        assert text_line(prediction) == line
+        # Most marks of a text or a texture are unsure. Then none of the others is a sure digit.
+        ([UNSURE, SURE], "43", "43, 62.5% or more each, not sure of any digit"),
+    ],
+)
+def test_an_uncertain_digit_is_shown_with_two_candidates(
+    probabilities: list[Float32], number: str, text: str
+) -> None:
+    rows = [[DIGIT] * len(probabilities)]
+    prediction = picture_prediction(rows, (80, 40), np.array(probabilities))
+    assert prediction["number"] == number
+    (row,) = prediction["rows"]
+    is_sure = [each is SURE for each in probabilities]
+    none_is_sure = sum(is_sure) <= len(is_sure) / 2
+    assert [digit["sure"] for digit in row["digits"]] == [
+        each and not none_is_sure for each in is_sure
+    ]
+    assert prediction["sure"] == row["sure"] == all(is_sure)
+    assert row["digits"][0]["probability"] == pytest.approx(probabilities[0].max(), abs=1e-6)
+    assert row["digits"][0]["box"] == [0.25, 0.25, 0.75, 0.75]
+    assert text_lines("a.png", prediction) == [f"a.png: {text}"]
 
 
 def test_a_digit_is_sure_from_the_confidence_threshold_on() -> None:
-    digit = Digit((10, 20, 30, 60), np.zeros((28, 28), dtype=np.uint8))
     for probability, sure in [(CONFIDENCE_THRESHOLD, True), (CONFIDENCE_THRESHOLD - 0.01, False)]:
         probabilities = probabilities_of(4, probability, 9)
-        assert picture_prediction([digit], (80, 40), [probabilities])["sure"] == sure
+        assert picture_prediction([[DIGIT]], (80, 40), probabilities[None])["sure"] == sure
 
 
 MEASURE_MEMORY = r"""

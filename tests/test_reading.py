@@ -16,7 +16,7 @@ from app.array_types import UInt8
 from app.background import estimate_background
 from app.grayscale import MAX_SIDE_PX, composite, read_grayscale
 from app.mnist_format import bounding_box, center_by_mass, fit_to_box
-from app.segmentation import find_digits, is_one_digit
+from app.segmentation import find_digits, find_rows, is_one_digit
 from stages.common.errors import UserError
 from tests.drawings import ARRAYS, draw_row, encode
 from tests.project import ROOT
@@ -34,7 +34,7 @@ def correlation(image: UInt8, expected: UInt8) -> float:
 
 def digit_images(picture: Image.Image | UInt8) -> list[UInt8]:
     """The images of all digits in a picture, uint8 of shape (28, 28) each."""
-    return [digit.image for digit in find_digits(np.asarray(picture))]
+    return [digit.image for row in find_rows(np.asarray(picture)) for digit in row]
 
 
 def digit_image(picture: Image.Image | UInt8) -> UInt8:
@@ -288,11 +288,31 @@ def test_a_row_is_found_from_left_to_right() -> None:
     light_on_dark = draw_row(*IMAGES[::-1], background=30, foreground=230)
     assert has_digits(light_on_dark, list(IMAGES[::-1]))
     # Boxes are in pixels of the picture.
-    left, top, right, bottom = np.array([digit.box for digit in find_digits(np.asarray(row))]).T
+    (digits,) = find_rows(np.asarray(row))
+    left, top, right, bottom = np.array([digit.box for digit in digits]).T
     assert (left[1:] > right[:-1]).all()
     assert (top > 30).all()
     assert (bottom < 170).all()
     assert left[0] == pytest.approx(45, abs=6)
+
+
+@pytest.mark.parametrize("row_gap_px", [-30, 40])
+def test_digits_are_read_row_by_row(row_gap_px: int) -> None:
+    """Also if the rows are so near to each other that the gap is a tenth of a digit's height."""
+    upper, lower = (np.asarray(draw_row(*images)) for images in (IMAGES[:3], IMAGES[3:7]))
+    picture = np.full((400 + row_gap_px, lower.shape[1]), 240, dtype=np.uint8)
+    picture[:200, : upper.shape[1]] = upper
+    np.minimum(picture[-200:], lower, out=picture[-200:])
+    rows = find_rows(picture)
+    assert [len(row) for row in rows] == [3, 4]
+    for digit, image in zip(itertools.chain(*rows), IMAGES[:7], strict=True):
+        assert correlation(digit.image, image) > 0.85
+
+
+def test_a_row_may_be_slanted() -> None:
+    slanted = draw_row(*IMAGES).rotate(20, expand=True, fillcolor=240)
+    (row,) = find_rows(np.asarray(slanted))
+    assert len(row) == len(IMAGES)
 
 
 def test_pictures_of_the_documentation_have_one_digit_each() -> None:
@@ -402,7 +422,8 @@ def test_a_bold_digit_is_not_a_page(number: int, margin: int, stroke_width_px: i
         ((0, 100, 0, 60), (0, 100, 80, 140), False),  # two digits beside each other
         ((0, 100, 0, 60), (30, 70, 70, 100), False),  # a small digit beside a large one
         ((40, 100, 0, 50), (10, 20, 20, 60), True),  # a 5 and its top bar
-        ((0, 50, 10, 60), (55, 100, 0, 50), True),  # the halves of a broken digit
+        ((0, 50, 10, 60), (54, 100, 0, 50), True),  # the halves of a broken digit
+        ((0, 50, 10, 60), (60, 110, 10, 60), False),  # digits in two rows
         ((0, 100, 0, 60), (200, 300, 0, 60), False),  # far below
     ],
 )
@@ -416,6 +437,12 @@ for left in (40, 118, 196):
     ImageDraw.Draw(TOUCHING).ellipse((left, 60, left + 80, 160), outline=20, width=8)
 DISK = np.hypot(*np.ogrid[-90:110, -120:140]) < 60
 STRIP = np.where(np.arange(260) < 9, 40, 230) * np.ones((200, 1))
+SCATTERED = Image.new("L", (900, 400), 240)
+for left, top in ((30, 20), (250, 140), (470, 85), (690, 170)):
+    SCATTERED.paste(draw_row(IMAGES[0]).crop((30, 20, 190, 180)), (left, top))
+FRAMES = Image.new("L", (600, 600), 240)
+for left in range(0, 290, 12):
+    ImageDraw.Draw(FRAMES).rectangle((left, left, 599 - left, 599 - left), outline=20, width=4)
 NOTHING = "no digit stands out"
 NOISY = "more than 100 separate marks"
 BROAD = "strokes are too broad"
@@ -430,6 +457,8 @@ PICTURES_WITHOUT_DIGITS = {
     "strip at the border": (STRIP, NOTHING),
     "round shadow": (np.where(DISK, 90.0, 190.0), BROAD),
     "round light": (np.where(DISK, 255.0, 190.0), BROAD),
+    "scattered digits": (np.asarray(SCATTERED), "not in rows"),
+    "frames in frames": (np.asarray(FRAMES), "within or across each other"),
     "touching digits": (np.asarray(TOUCHING), "digits that touch"),
 }
 
