@@ -467,7 +467,7 @@ PICTURES_WITHOUT_DIGITS = {
 def test_a_picture_without_separate_digits_gets_a_message_of_one_line(name: str) -> None:
     grey, message = PICTURES_WITHOUT_DIGITS[name]
     with pytest.raises(UserError, match=message) as error:
-        find_digits(to_uint8(grey))
+        find_rows(to_uint8(grey))
     assert "\n" not in str(error.value)
 
 
