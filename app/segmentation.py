@@ -51,6 +51,8 @@ MIN_OVERLAP = 0.3
 
 # Width by height. 99.9% of the training digits are narrower.
 MAX_ASPECT_RATIO = 2.2
+# Enclosed areas: 99.9% of the training digits have at most this many; textures have more.
+MAX_HOLES = 4
 # In pixels of the 20x20 box. 99.9% of the training digits have thinner strokes.
 MAX_STROKE_WIDTH_PX = 8
 
@@ -198,12 +200,21 @@ def segment(foreground: Foreground) -> list[Digit]:
             continue
         if length(columns) > MAX_ASPECT_RATIO * length(rows):
             raise UserError("digits that touch cannot be separated; leave a gap between them")
-        box = (columns.start, rows.start, columns.stop, rows.stop)
-        digits.append(Digit(box, mnist_image(digit)))
+        image = mnist_image(digit)
+        if count_holes(image) > MAX_HOLES:
+            message = "the marks are a texture, not digits; crop to the digits"
+            continue
+        digits.append(Digit((columns.start, rows.start, columns.stop, rows.stop), image))
     # If most groups are noise, such as the texture of paper, the others are probably noise, too.
     if not digits or noise_groups > len(groups) / 2:
         raise UserError(message)
     return digits
+
+
+def count_holes(image: UInt8) -> int:
+    """Number of areas that the strokes of an image, uint8 (28, 28), enclose."""
+    _, background_areas = ndimage.label(np.pad(image < 128, 1, constant_values=True))
+    return int(background_areas) - 1
 
 
 def group_components(labels: Labels, boxes: list[Box]) -> list[list[int]]:
