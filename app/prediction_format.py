@@ -6,13 +6,15 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from app.array_types import Float32, Mask
+from app.recognition import entropy
 from app.segmentation import Digit
 
-# With a lower probability a prediction is shown as uncertain, with the two likeliest digits. In
-# rows of held-out training digits, 99.5% of the digits with at least this probability were right:
-# see benchmarks.confidence_threshold. It is not a parameter, because the tutorial trains on all
-# training images, and a value chosen on the test images would be too optimistic.
-CONFIDENCE_THRESHOLD = 0.8
+# A digit whose probabilities have a higher entropy, in nats, is shown as uncertain, with the two
+# likeliest digits. In rows of held-out training digits, 99.5% of the digits with at most this
+# entropy were right: see benchmarks.confidence_threshold. It is not a parameter, because the
+# tutorial trains on all training images, and a value chosen on the test images would be too
+# optimistic. benchmarks.non_digits compares entropy with other scores.
+MAX_ENTROPY = 0.58
 # A second or third digit is mentioned from this probability.
 MIN_SHOWN_PROBABILITY = 5e-4
 
@@ -23,7 +25,7 @@ class DigitPrediction(TypedDict):
     Keys:
         digit: the likeliest one.
         probability: of this digit.
-        sure: whether that is at least CONFIDENCE_THRESHOLD, and so it is for most of the picture's
+        sure: whether the entropy is at most MAX_ENTROPY, and so it is for most of the picture's
             digits; otherwise the picture is probably a text or a texture.
         probabilities: of 0 to 9.
         box: left, top, right and bottom, as fractions of the upright picture's width and height.
@@ -93,7 +95,7 @@ def picture_prediction(
 
 def is_sure(probabilities: Float32) -> Mask:
     """Whether each digit of a picture is sure, bool (n,), by its probabilities, float32 (n, 10)."""
-    sure = probabilities.max(axis=1) >= CONFIDENCE_THRESHOLD
+    sure = entropy(probabilities) <= MAX_ENTROPY
     return np.asarray(sure & (np.mean(sure) > 0.5))
 
 

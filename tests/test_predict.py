@@ -1,22 +1,27 @@
 """The command that predicts the digits in pictures."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.array_types import Float32
+from app.array_types import Float32, UInt8
 from app.predict import main
-from app.prediction_format import CONFIDENCE_THRESHOLD, picture_prediction, text_lines
+from app.prediction_format import MAX_ENTROPY, picture_prediction, text_lines
+from app.recognition import Move, digit_probabilities, entropy, moved
 from app.segmentation import Digit
+from benchmarks import textures
 from stages.common.errors import UserError
+from stages.data.scaling import Scaling
 from tests.drawings import ARRAYS, draw_row
 from tests.project import MODEL, ROOT, Project
 
@@ -238,10 +243,62 @@ def test_an_uncertain_digit_is_shown_with_two_candidates(
     assert text_lines("a.png", prediction) == [f"a.png: {text}"]
 
 
-def test_a_digit_is_sure_from_the_confidence_threshold_on() -> None:
-    for probability, sure in [(CONFIDENCE_THRESHOLD, True), (CONFIDENCE_THRESHOLD - 0.01, False)]:
-        probabilities = probabilities_of(4, probability, 9)
-        assert picture_prediction([[DIGIT]], (80, 40), probabilities[None])["sure"] == sure
+def test_a_digit_is_sure_up_to_the_maximum_entropy() -> None:
+    entropies = []
+    for probability, sure in [(0.74, True), (0.72, False)]:
+        probabilities = probabilities_of(4, probability, 9)[None]
+        entropies.append(float(entropy(probabilities)[0]))
+        assert picture_prediction([[DIGIT]], (80, 40), probabilities)["sure"] == sure
+    assert entropies[0] < MAX_ENTROPY < entropies[1]
+    assert entropy(np.full((1, 10), 0.1, np.float32)) == pytest.approx(np.log(10))
+    assert entropy(np.eye(10, dtype=np.float32)) == pytest.approx(0)
+
+
+def test_probabilities_are_averaged_over_moved_copies() -> None:
+    """Of a network that sees a 1 if the pixel in the middle is bright, and a 0 otherwise."""
+    image = np.zeros((1, 28, 28), dtype=np.uint8)
+    image[0, 14, 14] = 255
+    assert moved(image, Move(rows=2, columns=-3))[0, 16, 11] == 255
+    ellipse = np.hypot(*np.ogrid[-13.5:14.5, -6.75:7.25:28j]) < 5
+    turned = moved(ellipse[None].astype(np.uint8) * 255, Move(rotation=90))[0] > 127
+    assert (turned == np.rot90(ellipse)).mean() > 0.99
+    assert (moved(ellipse[None].astype(np.uint8), Move(scale=0.5))).sum() == pytest.approx(
+        ellipse.sum() / 4, rel=0.2
+    )
+
+    def predict(images: Float32) -> Float32:
+        is_bright = images[:, 14, 14] > 0.9
+        return np.stack([~is_bright, is_bright], axis=1).astype(np.float32)
+
+    # Shifts move the bright pixel away from the middle; rotation and scaling blur it.
+    assert digit_probabilities(image, predict, Scaling(0, 255)).tolist() == pytest.approx(
+        np.array([[8 / 9, 1 / 9]])
+    )
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        *(textures.noise, textures.checkerboard, textures.text_page, textures.grass),
+        textures.bricks,
+    ],
+)
+def test_a_picture_without_digits_has_no_sure_digit(
+    draw: Callable[[np.random.Generator], UInt8],
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = [tmp_path / f"{index}.png" for index in range(4)]
+    for index, file in enumerate(files):
+        Image.fromarray(draw(np.random.default_rng([300, index]))).save(file)
+    with contextlib.suppress(SystemExit):  # if no digit is found
+        predict(*files, "--json", "--model", model)
+    documents = json.loads(capsys.readouterr().out)
+    assert len(documents) == 4
+    for document in documents:
+        rows = document.get("rows", [])
+        assert not any(digit["sure"] for row in rows for digit in row["digits"])
 
 
 MEASURE_MEMORY = r"""

@@ -63,7 +63,7 @@ function show({ error, rows = [] }) {
   const leastSure = digits.reduce((a, b) => (b.probability < a.probability ? b : a));
   showBars(leastSure);
   const lines = rows.map(({ text }, i) => (rows.length > 1 ? `Row ${i + 1}: ${text}` : text));
-  if (digits.length > 1) lines.push(`The bars are of the least sure digit, a ${leastSure.digit}.`);
+  if (digits.length > 1) lines.push(`The bars are of the least sure digit: ${leastSure.digit}`);
   showMessage(lines.join("\n"), rows.every((row) => row.sure) ? "" : "unsure");
 }
 
