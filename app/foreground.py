@@ -1,7 +1,7 @@
 """Separation of writing from its background.
 
-LOW_THRESHOLD is the best of four values in benchmarks.own_digits. The other constants were chosen on
-training images, drawn as simulated photographs by benchmarks.synthetic_pictures.
+LOW_THRESHOLD is the best of four values in benchmarks.own_digits. The other constants were chosen
+on training images, drawn as simulated photographs by benchmarks.synthetic_pictures.
 """
 
 import math
@@ -38,8 +38,6 @@ MAX_STRIP_DEPTH_FRACTION = 1 / 14
 # Minimum contrast of a digit, in grey levels of 255 and in standard deviations of the noise.
 MIN_CONTRAST_LEVELS = 8
 MIN_CONTRAST_TO_NOISE = 5
-# Pixels whose contrast is at most this fraction below the maximum are fully covered by a stroke.
-SATURATION_FRACTION = 0.1
 # In pixels of the 20x20 box: the background is measured up to this distance from a digit.
 RING_WIDTH_PX = 4
 # Standard deviation of normally distributed noise, in median absolute deviations.
@@ -189,7 +187,6 @@ def coverage(foreground: Foreground, components: Sequence[int]) -> Float32:
     if full < max(MIN_CONTRAST_LEVELS, MIN_CONTRAST_TO_NOISE * noise):
         raise no_foreground()
     floor = full / 3  # less is blur beside a stroke
-    full *= 1 - SATURATION_FRACTION
     covered = np.clip((contrast - level - floor) / (full - floor), 0, 1)
     return np.where(halo, covered, 0).astype(np.float32)
 
