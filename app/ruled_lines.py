@@ -13,6 +13,7 @@ MIN_LINES = 3
 MAX_LINE_AREA = 0.2
 # Angles of a line to the border, in pixels of offset per pixel of length: 3 degrees.
 MAX_TILT = 0.05
+MAX_SAMPLED_COLUMNS = 250  # more would take half a second for a noisy picture
 # Pixels with less than this fraction of the largest contrast are not searched for lines.
 MIN_LINE_CONTRAST = 0.15
 # Lines have at most this fraction of it. Darker ones are a table's or strokes of a digit.
@@ -52,14 +53,16 @@ def nearly_horizontal_lines(mask: Mask) -> Mask:
     height, width = mask.shape
     lines = np.zeros_like(mask)
     columns = np.arange(width) - width // 2
-    y, x = np.nonzero(mask)
+    sampled = slice(None, None, -(-width // MAX_SAMPLED_COLUMNS))
+    y, x = np.nonzero(mask[:, sampled])
+    x = columns[sampled][x]
     max_shift = int(MAX_TILT * width / 2)
-    counts = np.empty((2 * max_shift + 1, height), dtype=np.int64)  # pixels of each line
     tilts = np.arange(-max_shift, max_shift + 1) / max(1, width / 2)
+    counts = np.empty((len(tilts), height), dtype=np.int64)  # pixels of each line
     for index, tilt in enumerate(tilts):
-        rows = np.rint(y - tilt * columns[x]).astype(int)  # at which the line crosses the middle
+        rows = np.rint(y - tilt * x).astype(np.int32)  # at which the line crosses the middle
         counts[index] = np.bincount(rows[(rows >= 0) & (rows < height)], minlength=height)
-    is_line = counts.max(axis=0) >= MIN_LINE_COVERAGE * width
+    is_line = counts.max(axis=0) >= MIN_LINE_COVERAGE * len(columns[sampled])
     if ndimage.label(is_line)[1] < MIN_LINES or is_line.mean() > MAX_LINE_AREA:
         return lines
     for row in np.flatnonzero(is_line):

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from app.array_types import Labels, UInt8
-from app.foreground import Foreground, coverage, find_foreground, labels_at_border
+from app.foreground import MAX_COMPONENTS, Foreground, coverage, find_foreground, labels_at_border
 from app.frame_removal import frame_cells
 from app.mnist_format import mnist_image, stroke_width_in_box
 from app.page_detection import contrast_to_border, find_pages, page_mask
@@ -140,7 +140,8 @@ def find_digits(grey: UInt8, depth: int = 0) -> list[Digit]:
         # The exception itself would keep the arrays of this call in memory by its traceback.
         foreground = str(problem)
     digits: list[Digit] = []
-    for page in find_pages(grey) if depth < MAX_PAGE_DEPTH else []:
+    pages = find_pages(grey) if depth < MAX_PAGE_DEPTH else []
+    for page in pages[:MAX_COMPONENTS]:
         with contextlib.suppress(UserError):
             digits += [
                 digit.moved(page.left, page.top) for digit in find_digits(page.grey, depth + 1)

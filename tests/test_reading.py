@@ -1,9 +1,12 @@
 """From a picture file to digits like MNIST's: decoding, foreground and segmentation."""
 
+import contextlib
 import io
 import itertools
 import struct
+import time
 import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from app.background import estimate_background
 from app.grayscale import MAX_SIDE_PX, composite, read_grayscale
 from app.mnist_format import bounding_box, center_by_mass, fit_to_box
 from app.segmentation import find_digits, find_rows, is_one_digit
+from benchmarks.synthetic_pictures import draw_on_ruled_paper
 from stages.common.errors import UserError
 from tests.drawings import ARRAYS, draw_row, encode
 from tests.project import ROOT
@@ -280,6 +284,62 @@ def test_a_digit_keeps_its_aspect_ratio_in_a_20x20_box_centered_by_mass() -> Non
 
 
 # ── Segmentation ──
+
+
+@pytest.mark.parametrize("line_level", [130, 160, 200])
+@pytest.mark.parametrize("is_squared", [True, False])
+def test_lines_of_ruled_paper_are_removed(is_squared: bool, line_level: int) -> None:
+    """Of paper with a luminance of 248, also if it is tilted; the pen has 47."""
+    right = 0
+    for index, image in enumerate(IMAGES):
+        random = np.random.default_rng([5, index])
+        images = [image, IMAGES[0], image]
+        picture = draw_on_ruled_paper(images, line_level, is_squared, random)
+        with contextlib.suppress(UserError):
+            right += has_digits(Image.fromarray(picture), images)
+    assert right >= len(IMAGES) - 1
+
+
+def draw_lines(lines: Callable[[int], Sequence[tuple[int, int]]], count: int) -> UInt8:
+    """Draws polygons that enclose or cross each other, 1,000 pixels a side."""
+    picture = Image.new("L", (1_000, 1_000), 240)
+    for index in range(count):
+        ImageDraw.Draw(picture).line(lines(index), fill=20, width=3)
+    return np.asarray(picture)
+
+
+def square(left: int) -> list[tuple[int, int]]:
+    right = 999 - left
+    return [(left, left), (right, left), (right, right), (left, right), (left, left)]
+
+
+SLOW_PICTURES = {
+    "frames": draw_lines(lambda i: square(10 * i), 49),
+    "few frames": draw_lines(lambda i: square(60 * i), 8),
+    "frames without corners": draw_lines(lambda i: square(10 * i + 5)[:3], 45),
+    "diagonals": draw_lines(lambda i: [(20 + 5 * i, 20), (500 + 5 * i, 980)], 90),
+    "pages on pages": np.uint8(250) * (np.indices((1_000, 1_000)).min(axis=0) // 8 % 2 == 0),
+    "noise": np.random.default_rng(0).integers(0, 256, (1_000, 1_000), dtype=np.uint8),
+    "checkerboard": np.uint8(250) * (np.indices((1_000, 1_000)).sum(axis=0) // 25 % 2 == 0),
+}
+
+
+@pytest.mark.parametrize("name", SLOW_PICTURES)
+def test_no_picture_takes_long(name: str) -> None:
+    """A second of processor at most; the limit is higher, as the machine may be slower."""
+    start = time.process_time()
+    with contextlib.suppress(UserError):
+        find_rows(SLOW_PICTURES[name])
+    assert time.process_time() - start < 4
+
+
+def test_a_texture_is_not_a_digit() -> None:
+    fence = Image.new("L", (300, 300), 240)
+    for position in range(60, 260, 40):
+        ImageDraw.Draw(fence).line((position, 40, position, 240), fill=20, width=9)
+        ImageDraw.Draw(fence).line((40, position, 240, position), fill=20, width=9)
+    with pytest.raises(UserError, match="texture"):
+        find_rows(np.asarray(fence))
 
 
 def test_a_row_is_found_from_left_to_right() -> None:
