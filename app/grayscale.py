@@ -22,8 +22,6 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow refuses more than twice as many
 MAX_SIDE_PX = 1_000
 STRIP_HEIGHT_PX = 50  # of the reduced picture
 EXIF_ORIENTATION = 0x0112  # number of the EXIF tag
-# Grey levels. If the opaque pixels vary less, the transparency contains the drawing.
-MIN_OPAQUE_DEVIATION = 8
 # Luminance is read unless the colours vary at least this many times as much along another axis.
 MIN_COLOUR_TO_LUMINANCE = 3
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -207,8 +205,7 @@ def composite(luminance: UInt8, alpha: UInt8) -> UInt8:
     if not opacity.any():
         return np.full_like(luminance, 255)
     mean = np.average(luminance, weights=opacity)
-    deviation = np.sqrt(np.average((luminance - mean) ** 2, weights=opacity))
-    if opacity.mean() < 0.5 or deviation < MIN_OPAQUE_DEVIATION:
+    if opacity.mean() < 0.5:
         background = 255.0 if mean < 128 else 0.0
     else:
         background = float(np.median(luminance[alpha >= 128]))

@@ -21,16 +21,11 @@ MIN_PICTURE_FRACTION = 0.05
 MAX_PICTURE_FRACTION = 0.97
 # Without its holes, where the writing is, a page covers at least this fraction of its box.
 MIN_BOX_FRACTION = 0.6
-# A region whose largest hole is convex is a 0, not a page, unless the region with its holes filled
-# covers at least this fraction of its box.
-MIN_BOX_FRACTION_AROUND_HOLE = 0.9
 # A page without visible writing is a rectangle: it covers at least this fraction of its box.
 MIN_BOX_FRACTION_IF_BLANK = 0.97
 # A stroke that touches the edge of a page is a notch in the page. The convex hull of such a page
 # covers at least this fraction of its box.
 MIN_BOX_FRACTION_OF_HULL = 0.85
-# Width of the notch of a stroke, as a fraction of the page's shorter side.
-MAX_NOTCH_WIDTH = 0.25
 # Contrast of the notch to the surroundings of the page, as a fraction of the region's range.
 # A gap between the strokes of a bold digit has no contrast to the surroundings.
 MIN_NOTCH_CONTRAST = 0.3
@@ -114,7 +109,7 @@ def page_mask(region: Region, contrast: Float32) -> Mask | None:
     if sides and max(sides) >= MIN_WRITING_FRACTION * min(mask.shape):
         largest = int(np.argmax(sides))
         hole = Region(holes[boxes[largest]] == largest + 1, boxes[largest])
-        if hole.is_convex and filled.mean() < MIN_BOX_FRACTION_AROUND_HOLE:
+        if hole.is_convex:  # a 0
             return None
         return filled if mask.mean() >= MIN_BOX_FRACTION else None
     return filled if filled.mean() >= MIN_BOX_FRACTION_IF_BLANK else None
@@ -138,11 +133,9 @@ def notched_page_mask(region: Region, contrast: Float32) -> Mask | None:
     notches, _ = ndimage.label(hull_mask & ~filled)
     lengths = list(map(longest_side, ndimage.find_objects(notches)))
     notch = notches == int(np.argmax(lengths)) + 1
-    width = 2 * ndimage.distance_transform_edt(np.pad(notch, 1)).max()
-    is_stroke = width <= MAX_NOTCH_WIDTH * min(filled.shape)
     levels = contrast[region.box]
     has_contrast = abs(np.median(levels[notch])) >= MIN_NOTCH_CONTRAST * np.ptp(levels)
-    return hull_mask if is_stroke and has_contrast else None
+    return hull_mask if has_contrast else None
 
 
 def crop_page(grey: UInt8, scale: int, box: Box, mask: Mask) -> Page:

@@ -39,11 +39,10 @@ MAX_PAGE_DEPTH = 3
 MAX_BOX_AREA = 4
 
 # Two components are parts of one digit if the distance between them is at most MAX_CRACK, or if
-# their gap is at most MAX_CRACK, or MAX_GAP if one is small, and one lies above the other or is a
-# dash. These are fractions of the height of the taller component.
+# their gap is at most MAX_CRACK, or MAX_GAP if one is small, and one lies above the other. These
+# are fractions of the height of the taller component.
 MAX_CRACK = 0.08
 MAX_GAP = 0.4
-MAX_DASH_HEIGHT = 0.25
 MAX_SMALL_HEIGHT = 0.5
 # Components above each other share at least this fraction of the columns of the narrower one, and
 # neighbours in a row of digits at least this fraction of the rows of the shorter one.
@@ -238,8 +237,6 @@ def is_one_digit(first: Box, second: Box) -> bool:
     max_gap = height * (MAX_GAP if is_small else MAX_CRACK)
     if max(gap(shorter[0], taller[0]), gap(shorter[1], taller[1])) > max_gap:
         return False
-    if length(shorter[0]) < MAX_DASH_HEIGHT * height:
-        return True
     row_overlap, column_overlap = (overlap(*spans) for spans in zip(shorter, taller, strict=True))
     return column_overlap >= MIN_OVERLAP and (is_small or column_overlap > row_overlap)
 
