@@ -1,12 +1,14 @@
 """Draws the steps from a picture file to the network's input.
 
-    python -m benchmarks.reading_steps docs/pictures/squared.jpg docs/reading-steps.png
+python -m benchmarks.reading_steps docs/pictures/squared.jpg docs/reading-steps.png
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from app.background import estimate_background
@@ -35,7 +37,7 @@ def main() -> None:
     panels = figure.subplots(2, 3).ravel()
     for axes in panels:
         axes.axis("off")
-    steps = {
+    steps: dict[str, npt.NDArray[Any]] = {
         "1. grey": grey,
         "2. background": background,
         "3. foreground: contrast to the background": contrast,
