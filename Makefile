@@ -15,6 +15,8 @@ CLUSTER := .venv/.installed-cluster
 # Address of `make app`. Not `?=`: some shells export HOST, the machine's name.
 HOST := 127.0.0.1
 PORT := 8000
+# Other names of the page: make app NAMES="box.local digits.example.org".
+NAMES :=
 # Values are passed to the shell unexpanded, in its environment: in cost$5.png make would expand $5,
 # and in a recipe the shell would execute backticks.
 override A := $(value A)
@@ -22,8 +24,9 @@ override B := $(value B)
 override IMAGE := $(value IMAGE)
 override HOST := $(value HOST)
 override PORT := $(value PORT)
+override NAMES := $(value NAMES)
 override OPTIONS := $(value OPTIONS)
-export A B IMAGE HOST PORT OPTIONS
+export A B IMAGE HOST PORT NAMES OPTIONS
 
 # As after `. .venv/bin/activate`: the stages run `python`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -66,8 +69,8 @@ predict: $(VENV)  ## read the digits in a picture: make predict IMAGE=photo.jpg
 	$(if $(IMAGE),,$(error Name a picture: make predict IMAGE=photo.jpg))
 	@python -m app.predict -- "$$IMAGE"
 
-app: $(APP)  ## serve a web page to draw digits on; HOST=127.0.0.1 PORT=8000
-	@python -m app.server --host="$$HOST" --port="$$PORT"
+app: $(APP)  ## serve a web page to draw digits on; HOST=127.0.0.1 PORT=8000 NAMES="box.local proxy.example.org"
+	@set -f; python -m app.server --host="$$HOST" --port="$$PORT" --names $$NAMES
 
 check: lint  ## lint and the quick tests, before a commit
 	pytest -m "not slow"

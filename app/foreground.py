@@ -1,8 +1,7 @@
 """Separation of writing from its background.
 
-BLUR_FRACTION, SATURATION_FRACTION and LOW_THRESHOLD are each the best of four values in
-benchmarks.own_digits. The other constants were chosen on training images, drawn as simulated
-photographs by benchmarks.synthetic_pictures.
+LOW_THRESHOLD is the best of four values in benchmarks.own_digits. The other constants were chosen
+on training images, drawn as simulated photographs by benchmarks.synthetic_pictures.
 """
 
 import math
@@ -17,11 +16,9 @@ from app.background import estimate_background
 from app.mnist_format import BOX_SIDE_PX
 from app.otsu import otsu_threshold
 from app.regions import Box, border, enclosing_box, longest_side
+from app.ruled_lines import remove_ruled_lines
 from stages.common.errors import UserError
 
-# If both the dark and the bright pixels are at least this fraction of the picture, the border
-# decides which of them are background.
-MIN_CLASS_FRACTION = 0.25
 # Hysteresis thresholds, as fractions of the maximum contrast: a component of pixels above the low
 # threshold counts if one of them is above the high one. So a stroke may fade. Source: J. Canny,
 # "A computational approach to edge detection", IEEE PAMI 8 (1986).
@@ -35,18 +32,12 @@ MIN_SIDE_FRACTION = 1 / 60
 MIN_MASS_FRACTION = 0.04
 # More components are a text, a texture or noise.
 MAX_COMPONENTS = 100
-# Components that touch the border are removed if the others have at least this share of the mass.
-MIN_INNER_MASS_FRACTION = 0.15
-# They are also removed if they all lie within a strip along the border of this depth, as a fraction
-# of the picture's shorter side.
+# Components that touch the border are removed if they all lie within a strip along the border of
+# this depth, as a fraction of the picture's shorter side.
 MAX_STRIP_DEPTH_FRACTION = 1 / 14
 # Minimum contrast of a digit, in grey levels of 255 and in standard deviations of the noise.
 MIN_CONTRAST_LEVELS = 8
 MIN_CONTRAST_TO_NOISE = 5
-# Pixels with less than this fraction of a digit's contrast are blur beside a stroke.
-BLUR_FRACTION = 0.3
-# Pixels whose contrast is at most this fraction below the maximum are fully covered by a stroke.
-SATURATION_FRACTION = 0.1
 # In pixels of the 20x20 box: the background is measured up to this distance from a digit.
 RING_WIDTH_PX = 4
 # Standard deviation of normally distributed noise, in median absolute deviations.
@@ -79,10 +70,10 @@ def find_foreground(grey: UInt8) -> Foreground:
     Raises:
         UserError: nothing differs enough from the background, or too many components do.
     """
-    contrast = contrast_to_background(grey, estimate_background(grey))
+    contrast = remove_ruled_lines(contrast_to_background(grey, estimate_background(grey)))
     smooth = ndimage.gaussian_filter(contrast, 0.5 + max(grey.shape) / 1_000)
     labels = label_foreground(smooth)
-    removed = removable_at_border(labels, smooth)
+    removed = removable_at_border(labels)
     if removed.any():
         # Label again without them: the contrast of a table's edge raises the threshold for writing.
         removed = ndimage.binary_dilation(removed, iterations=2)
@@ -105,8 +96,8 @@ def contrast_to_background(grey: UInt8, background: Float32) -> Float32:
     contrast = grey - background
     is_bright = grey > otsu_threshold(grey)
     has_even_light = np.ptp(background) == 0
-    if has_even_light and MIN_CLASS_FRACTION < is_bright.mean() < 1 - MIN_CLASS_FRACTION:
-        # The digit fills the picture. The class of most border pixels is the background.
+    if has_even_light:
+        # The class of most border pixels is the background.
         is_dark_writing = border(is_bright).mean() >= 0.5
         contrast += background - np.median(grey[is_bright == is_dark_writing])
     else:
@@ -146,20 +137,11 @@ def label_foreground(smooth: Float32) -> Labels:
     return np.asarray((np.cumsum(kept) * kept)[labels], dtype=np.int32)
 
 
-def removable_at_border(labels: Labels, smooth: Float32) -> Mask:
+def removable_at_border(labels: Labels) -> Mask:
     """The pixels of all components that touch the border, or none if they may be the writing."""
-    touching = labels_at_border(labels)
-    mask = np.isin(labels, touching)
-    if not touching:
-        return mask
-    masses = np.bincount(labels.ravel(), weights=smooth.ravel())
-    masses[0] = 0
+    mask = np.isin(labels, labels_at_border(labels))
     depth = math.ceil(MAX_STRIP_DEPTH_FRACTION * min(labels.shape))
-    are_strips = not mask[depth:-depth, depth:-depth].any()
-    inner_mass = masses.sum() - masses[touching].sum()
-    if are_strips or inner_mass > MIN_INNER_MASS_FRACTION * masses.sum():
-        return mask
-    return np.zeros_like(mask)
+    return mask & ~mask[depth:-depth, depth:-depth].any()
 
 
 def labels_at_border(labels: Labels) -> list[int]:
@@ -204,8 +186,7 @@ def coverage(foreground: Foreground, components: Sequence[int]) -> Float32:
     full = float(np.percentile(contrast[mask], 75)) - level
     if full < max(MIN_CONTRAST_LEVELS, MIN_CONTRAST_TO_NOISE * noise):
         raise no_foreground()
-    floor = min(max(2 * noise, BLUR_FRACTION * full), full / 3)
-    full *= 1 - SATURATION_FRACTION
+    floor = full / 3  # less is blur beside a stroke
     covered = np.clip((contrast - level - floor) / (full - floor), 0, 1)
     return np.where(halo, covered, 0).astype(np.float32)
 

@@ -6,8 +6,6 @@ from scipy import ndimage
 from app.array_types import Mask
 from app.regions import MIN_WRITING_FRACTION, Box, Region, longest_side, to_picture_coordinates
 
-# The lines of a frame cover less than this fraction of its box.
-MAX_LINE_FRACTION = 0.6
 # A frame with its inside covers more than this fraction of its box. A 0 covers less.
 MIN_FILLED_FRACTION = 0.9
 # The line of a frame ends at the depth at which this fraction of the pixels is background.
@@ -16,8 +14,6 @@ MIN_BACKGROUND_FRACTION = 0.7
 MAX_LINE_WIDTH = 0.15
 # A row or column is a line between cells if this fraction of it is foreground.
 MIN_DIVIDER_FRACTION = 0.9
-# Smaller cells, as a fraction of the largest, are gaps beside uneven lines.
-MIN_CELL_FRACTION = 0.2
 
 
 def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
@@ -32,11 +28,7 @@ def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
         empty if the region is not a frame with writing in it.
     """
     mask, filled = region.mask, region.filled
-    if (
-        mask.mean() >= MAX_LINE_FRACTION
-        or filled.mean() < MIN_FILLED_FRACTION
-        or not region.is_convex
-    ):
+    if filled.mean() < MIN_FILLED_FRACTION or not region.is_convex:
         return []
     # Depth of each pixel below the outline, and pixels by depth.
     depth = np.ceil(ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1]).astype(int)
@@ -61,10 +53,7 @@ def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
     if max(sides, default=0) < MIN_WRITING_FRACTION * min(mask.shape):
         return []
     cells, _ = ndimage.label(inside)
-    boxes = ndimage.find_objects(cells)
-    min_size = MIN_CELL_FRACTION * max(cells[box].size for box in boxes)
     return [
         (to_picture_coordinates(box, region.box), cells[box] == label)
-        for label, box in enumerate(boxes, 1)
-        if cells[box].size >= min_size
+        for label, box in enumerate(ndimage.find_objects(cells), 1)
     ]

@@ -21,23 +21,11 @@ MIN_PICTURE_FRACTION = 0.05
 MAX_PICTURE_FRACTION = 0.97
 # Without its holes, where the writing is, a page covers at least this fraction of its box.
 MIN_BOX_FRACTION = 0.6
-# A region whose largest hole is convex is a 0, not a page, unless the region with its holes filled
-# covers at least this fraction of its box.
-MIN_BOX_FRACTION_AROUND_HOLE = 0.9
 # A page without visible writing is a rectangle: it covers at least this fraction of its box.
 MIN_BOX_FRACTION_IF_BLANK = 0.97
-# Also, its shorter side has at least this fraction of the longer side,
-MIN_ASPECT_RATIO_IF_BLANK = 0.4
-# or its box covers at least this fraction of the picture.
-MIN_PICTURE_FRACTION_IF_BLANK = 0.5
-# A stroke that touches the edge of a page is a notch in the page. Such a page covers at least this
-# fraction of its convex hull.
-MIN_HULL_FRACTION = 0.7
-# The hull covers at least this fraction of its box.
+# A stroke that touches the edge of a page is a notch in the page. The convex hull of such a page
+# covers at least this fraction of its box.
 MIN_BOX_FRACTION_OF_HULL = 0.85
-# The notch of a stroke, as fractions of the page's shorter side.
-MIN_NOTCH_LENGTH = 0.5
-MAX_NOTCH_WIDTH = 0.25
 # Contrast of the notch to the surroundings of the page, as a fraction of the region's range.
 # A gap between the strokes of a bold digit has no contrast to the surroundings.
 MIN_NOTCH_CONTRAST = 0.3
@@ -121,13 +109,10 @@ def page_mask(region: Region, contrast: Float32) -> Mask | None:
     if sides and max(sides) >= MIN_WRITING_FRACTION * min(mask.shape):
         largest = int(np.argmax(sides))
         hole = Region(holes[boxes[largest]] == largest + 1, boxes[largest])
-        if hole.is_convex and filled.mean() < MIN_BOX_FRACTION_AROUND_HOLE:
+        if hole.is_convex:  # a 0
             return None
         return filled if mask.mean() >= MIN_BOX_FRACTION else None
-    is_rectangle = filled.mean() >= MIN_BOX_FRACTION_IF_BLANK
-    is_wide = min(mask.shape) >= MIN_ASPECT_RATIO_IF_BLANK * max(mask.shape)  # not the bar of a 1
-    is_large = mask.size >= MIN_PICTURE_FRACTION_IF_BLANK * contrast.size
-    return filled if is_rectangle and (is_wide or is_large) else None
+    return filled if filled.mean() >= MIN_BOX_FRACTION_IF_BLANK else None
 
 
 def notched_page_mask(region: Region, contrast: Float32) -> Mask | None:
@@ -143,22 +128,14 @@ def notched_page_mask(region: Region, contrast: Float32) -> Mask | None:
     vertices = region.hull.points[region.hull.vertices] - 0.5  # Pillow counts from pixels' centres
     ImageDraw.Draw(hull).polygon([(x, y) for y, x in vertices], fill=1)
     hull_mask = np.asarray(hull) | filled
-    if (
-        filled.sum() < MIN_HULL_FRACTION * hull_mask.sum()
-        or hull_mask.mean() < MIN_BOX_FRACTION_OF_HULL
-    ):
+    if hull_mask.mean() < MIN_BOX_FRACTION_OF_HULL:
         return None
     notches, _ = ndimage.label(hull_mask & ~filled)
     lengths = list(map(longest_side, ndimage.find_objects(notches)))
     notch = notches == int(np.argmax(lengths)) + 1
-    width = 2 * ndimage.distance_transform_edt(np.pad(notch, 1)).max()
-    shorter_side = min(filled.shape)
-    is_stroke = (
-        max(lengths) >= MIN_NOTCH_LENGTH * shorter_side and width <= MAX_NOTCH_WIDTH * shorter_side
-    )
     levels = contrast[region.box]
     has_contrast = abs(np.median(levels[notch])) >= MIN_NOTCH_CONTRAST * np.ptp(levels)
-    return hull_mask if is_stroke and has_contrast else None
+    return hull_mask if has_contrast else None
 
 
 def crop_page(grey: UInt8, scale: int, box: Box, mask: Mask) -> Page:

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from app import CLASSES, IMAGE_SHAPE, MODEL
+from app import CLASSES, IMAGE_SHAPE, MODEL, SIDE
 from app.array_types import UInt8
 from app.grayscale import read_grayscale
-from app.prediction_format import Prediction, caption, picture_prediction, text_line
-from app.segmentation import Digit, find_digits
+from app.prediction_format import Prediction, caption, picture_prediction, text_lines
+from app.recognition import digit_probabilities
+from app.segmentation import Digit, find_rows
 from stages.common import command_line
 from stages.common.errors import UserError, printable
 from stages.evaluation.plots import draw_predictions, save
@@ -25,10 +26,14 @@ THUMBNAIL_SIDE_PX = 300
 
 
 class Picture(NamedTuple):
-    """The digits in a picture file, from left to right, and its height and width in pixels."""
+    """The rows of digits in a picture file, and its height and width in pixels."""
 
-    digits: list[Digit]
+    rows: list[list[Digit]]
     shape: tuple[int, ...]
+
+    def images(self) -> UInt8:
+        """Of all digits, row by row, uint8 of shape (n, 28, 28)."""
+        return np.stack([digit.image for row in self.rows for digit in row])
 
 
 def main() -> None:
@@ -44,11 +49,11 @@ def main() -> None:
     thumbnails: list[UInt8] = []
     for index, file in enumerate(arguments.files):
         try:
-            grey, digits = read_picture(file)
+            grey, rows = read_picture(file)
         except UserError as problem:
             errors[index] = str(problem)
             continue
-        pictures[index] = Picture(digits, grey.shape)
+        pictures[index] = Picture(rows, grey.shape)
         if arguments.show:
             thumbnails.append(thumbnail(grey))
 
@@ -59,8 +64,11 @@ def main() -> None:
     if arguments.show and pictures:
         figure = draw_predictions(
             thumbnails,
-            [np.stack([digit.image for digit in picture.digits]) for picture in pictures.values()],
-            [[digit["box"] for digit in each["digits"]] for each in predictions.values()],
+            [images_in_rows(picture.rows)[None] for picture in pictures.values()],
+            [
+                [digit["box"] for row in each["rows"] for digit in row["digits"]]
+                for each in predictions.values()
+            ],
             [caption(prediction) for prediction in predictions.values()],
         )
         save(figure, arguments.show, SOFTWARE)
@@ -74,9 +82,11 @@ def main() -> None:
         print(json.dumps(documents, indent=2))
     else:
         for index, file in enumerate(arguments.files):
-            text = errors[index] if index in errors else text_line(predictions[index])
-            output = sys.stderr if index in errors else sys.stdout
-            print(printable(f"{file}: {text}"), file=output, flush=True)
+            if index in errors:
+                print(printable(f"{file}: {errors[index]}"), file=sys.stderr, flush=True)
+                continue
+            for line in text_lines(str(file), predictions[index]):
+                print(printable(line), flush=True)
     if errors:
         sys.exit(1)
 
@@ -84,7 +94,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m app.predict", description=__doc__)
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="picture of one digit or a row"
+        "files", nargs="+", type=Path, metavar="FILE", help="picture of one digit or rows of digits"
     )
     parser.add_argument("--json", action="store_true", help="print all probabilities as JSON")
     parser.add_argument(
@@ -117,8 +127,8 @@ def check_replaceable(path: Path, inputs: list[Path]) -> None:
         raise UserError(f"--show {path} exists, and --show did not write it; name a new file")
 
 
-def read_picture(file: Path) -> tuple[UInt8, list[Digit]]:
-    """Reads a picture file: its luminance, uint8 (h, w), and its digits, from left to right.
+def read_picture(file: Path) -> tuple[UInt8, list[list[Digit]]]:
+    """Reads a picture file: its luminance, uint8 (h, w), and its rows of digits.
 
     Raises:
         UserError: the file cannot be read, or there is no digit in it.
@@ -127,7 +137,7 @@ def read_picture(file: Path) -> tuple[UInt8, list[Digit]]:
         if file.exists() and not (file.is_file() or file.is_dir()):
             raise UserError("a pipe or a device, not a picture file")
         grey = read_grayscale(file)
-        return grey, find_digits(grey)
+        return grey, find_rows(grey)
     except (OSError, ValueError) as problem:  # ValueError: a name with a null byte
         raise UserError(getattr(problem, "strerror", None) or str(problem)) from None
 
@@ -136,6 +146,16 @@ def thumbnail(grey: UInt8) -> UInt8:
     image = Image.fromarray(grey)
     image.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
     return np.asarray(image)
+
+
+def images_in_rows(rows: list[list[Digit]]) -> UInt8:
+    """Images of digits in their rows, uint8 of shape (28 * rows, 28 * columns)."""
+    shape = SIDE * len(rows), SIDE * max(map(len, rows))
+    picture = np.zeros(shape, dtype=np.uint8)
+    for index, row in enumerate(rows):
+        images = np.hstack([digit.image for digit in row])
+        picture[SIDE * index : SIDE * (index + 1), : images.shape[1]] = images
+    return picture
 
 
 def predict(pictures: Collection[Picture], model: Path) -> Iterator[Prediction]:
@@ -147,11 +167,11 @@ def predict(pictures: Collection[Picture], model: Path) -> Iterator[Prediction]:
 
     set_threads()
     network, scaling = load_network(model, IMAGE_SHAPE, CLASSES)
-    images = np.stack([digit.image for picture in pictures for digit in picture.digits])
-    probabilities = iter(predictor(network)(scaling(images)))  # (n, 10)
-    for picture in pictures:
-        of_digits = [next(probabilities) for _ in picture.digits]
-        yield picture_prediction(picture.digits, picture.shape, of_digits)
+    images = [picture.images() for picture in pictures]
+    probabilities = digit_probabilities(np.concatenate(images), predictor(network), scaling)
+    parts = np.split(probabilities, np.cumsum(list(map(len, images)))[:-1])
+    for picture, part in zip(pictures, parts, strict=True):
+        yield picture_prediction(picture.rows, picture.shape, part)
 
 
 if __name__ == "__main__":

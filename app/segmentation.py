@@ -1,6 +1,8 @@
-"""Segmentation of a picture into digits, from left to right."""
+"""Segmentation of a picture into rows of digits."""
 
 import contextlib
+import math
+from itertools import pairwise
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -8,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from app.array_types import Labels, UInt8
-from app.foreground import Foreground, coverage, find_foreground, labels_at_border
+from app.foreground import MAX_COMPONENTS, Foreground, coverage, find_foreground, labels_at_border
 from app.frame_removal import frame_cells
 from app.mnist_format import mnist_image, stroke_width_in_box
 from app.page_detection import contrast_to_border, find_pages, page_mask
@@ -31,21 +33,25 @@ ENLARGED_SIDE_PX = 112
 # If the foreground covers more than this fraction of a picture, it may be a page.
 MAX_FOREGROUND_FRACTION = 0.6
 
-# Two components are parts of one digit if (a) the gap between them is at most MAX_CRACK, or (b) it
-# is at most MAX_GAP, and either the shorter component is a dash or one lies above the other. They
+# A picture is read in a page in a page in a page, such as a cell of a table on a sheet on a desk.
+MAX_PAGE_DEPTH = 3
+# The boxes of digits hardly overlap. Their areas add up to at most this multiple of the picture.
+MAX_BOX_AREA = 4
+
+# Two components are parts of one digit if the distance between them is at most MAX_CRACK, or if
+# their gap is at most MAX_CRACK, or MAX_GAP if one is small, and one lies above the other. These
 # are fractions of the height of the taller component.
 MAX_CRACK = 0.08
 MAX_GAP = 0.4
-MAX_DASH_HEIGHT = 0.25
-# A component that lies above another shares this fraction of the columns of the narrower one.
-MIN_COLUMN_OVERLAP = 0.3
-# Two components beside each other are separate digits if the shorter one has this fraction of the
-# height of the taller one, and they share this fraction of the rows of the shorter one.
-MIN_DIGIT_HEIGHT = 0.5
-MIN_ROW_OVERLAP = 0.5
+MAX_SMALL_HEIGHT = 0.5
+# Components above each other share at least this fraction of the columns of the narrower one, and
+# neighbours in a row of digits at least this fraction of the rows of the shorter one.
+MIN_OVERLAP = 0.3
 
 # Width by height. 99.9% of the training digits are narrower.
 MAX_ASPECT_RATIO = 2.2
+# Enclosed areas: 99.9% of the training digits have at most this many; textures have more.
+MAX_HOLES = 4
 # In pixels of the 20x20 box. 99.9% of the training digits have thinner strokes.
 MAX_STROKE_WIDTH_PX = 8
 
@@ -66,6 +72,10 @@ class Digit(NamedTuple):
         left, _, right, _ = self.box
         return (left + right) / 2
 
+    def span(self) -> slice:
+        """Rows of pixels."""
+        return slice(self.box[1], self.box[3])
+
     def moved(self, x: int, y: int) -> Self:
         left, top, right, bottom = self.box
         return self._replace(box=(left + x, top + y, right + x, bottom + y))
@@ -76,42 +86,70 @@ class Digit(NamedTuple):
         return self._replace(box=(left // factor, top // factor, *ends))
 
 
-def find_digits(grey: UInt8) -> list[Digit]:
-    """Finds the digits in a picture, from left to right.
+def find_rows(grey: UInt8) -> list[list[Digit]]:
+    """Finds the digits in a picture.
 
     Args:
-        grey: luminance, uint8 of shape (h, w), of one digit or a row of digits: dark on light or
+        grey: luminance, uint8 of shape (h, w), of one digit or rows of digits: dark on light or
             light on dark, anywhere in the picture, in even or uneven light.
 
     Returns:
-        One or more digits.
+        Rows from top to bottom, each of one or more digits from left to right.
 
     Raises:
-        UserError: there is no digit, or digits touch each other.
+        UserError: there is no digit, digits touch each other, or they are not in rows.
+    """
+    rows: list[list[Digit]] = []
+    for digit in sorted(find_digits(grey), key=Digit.center):
+        # A row may be slanted, so the digit is compared with the last one of each row.
+        overlaps = [overlap(digit.span(), row[-1].span()) for row in rows]
+        if max(overlaps, default=0) < MIN_OVERLAP:
+            rows.append([digit])
+        else:
+            rows[int(np.argmax(overlaps))].append(digit)
+    spans = sorted(
+        (min(digit.box[1] for digit in row), max(digit.box[3] for digit in row), index)
+        for index, row in enumerate(rows)
+    )
+    for (*upper, _), (*lower, _) in pairwise(spans):
+        if overlap(slice(*upper), slice(*lower)) >= MIN_OVERLAP:
+            raise UserError("the marks are not in rows; crop to one row of digits")
+    return [rows[index] for *_, index in spans]
+
+
+def find_digits(grey: UInt8, depth: int = 0) -> list[Digit]:
+    """Finds the digits in a picture, in no order; see `find_rows`.
+
+    Args:
+        grey: of a picture or of a page in it.
+        depth: number of pages around this one.
     """
     if max(grey.shape) <= MAX_TINY_SIDE_PX:
         # The parts of a digit can be one pixel apart. Interpolation keeps them together.
         factor = ENLARGED_SIDE_PX // max(grey.shape)
         size = (factor * grey.shape[1], factor * grey.shape[0])
         enlarged = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
-        return [digit.reduced(factor) for digit in find_digits(enlarged)]
+        return [digit.reduced(factor) for digit in find_digits(enlarged, depth)]
+    foreground: Foreground | str
     try:
         foreground = find_foreground(grey)
-        digits = segment(foreground)
         if not may_be_page(foreground, grey):
-            return digits
+            return segment(foreground)
     except UserError as problem:
         # The exception itself would keep the arrays of this call in memory by its traceback.
-        digits, message = [], str(problem)
-    digits_on_pages: list[Digit] = []
-    for page in find_pages(grey):
+        foreground = str(problem)
+    digits: list[Digit] = []
+    pages = find_pages(grey) if depth < MAX_PAGE_DEPTH else []
+    for page in pages[:MAX_COMPONENTS]:
         with contextlib.suppress(UserError):
-            digits_on_pages += [
-                digit.moved(page.left, page.top) for digit in find_digits(page.grey)
+            digits += [
+                digit.moved(page.left, page.top) for digit in find_digits(page.grey, depth + 1)
             ]
-    if not (digits_on_pages or digits):
-        raise UserError(message)
-    return sorted(digits_on_pages or digits, key=Digit.center)
+    if digits:
+        return digits
+    if isinstance(foreground, str):
+        raise UserError(foreground)
+    return segment(foreground)
 
 
 def may_be_page(foreground: Foreground, grey: UInt8) -> bool:
@@ -138,11 +176,14 @@ def may_be_page(foreground: Foreground, grey: UInt8) -> bool:
 
 
 def segment(foreground: Foreground) -> list[Digit]:
-    """Groups the components of the foreground to digits, from left to right.
+    """Groups the components of the foreground to digits.
 
     Raises:
         UserError: no group is a digit, most groups are noise, or digits touch each other.
     """
+    box_area = sum(math.prod(map(length, box)) for box in foreground.boxes)
+    if box_area > MAX_BOX_AREA * foreground.labels.size:
+        raise UserError("marks lie within or across each other; crop to the digits")
     digits: list[Digit] = []
     groups = group_components(foreground.labels, foreground.boxes)
     noise_groups = 0
@@ -159,12 +200,21 @@ def segment(foreground: Foreground) -> list[Digit]:
             continue
         if length(columns) > MAX_ASPECT_RATIO * length(rows):
             raise UserError("digits that touch cannot be separated; leave a gap between them")
-        box = (columns.start, rows.start, columns.stop, rows.stop)
-        digits.append(Digit(box, mnist_image(digit)))
+        image = mnist_image(digit)
+        if count_holes(image) > MAX_HOLES:
+            message = "the marks are a texture, not digits; crop to the digits"
+            continue
+        digits.append(Digit((columns.start, rows.start, columns.stop, rows.stop), image))
     # If most groups are noise, such as the texture of paper, the others are probably noise, too.
     if not digits or noise_groups > len(groups) / 2:
         raise UserError(message)
-    return sorted(digits, key=Digit.center)
+    return digits
+
+
+def count_holes(image: UInt8) -> int:
+    """Number of areas that the strokes of an image, uint8 (28, 28), enclose."""
+    _, background_areas = ndimage.label(np.pad(image < 128, 1, constant_values=True))
+    return int(background_areas) - 1
 
 
 def group_components(labels: Labels, boxes: list[Box]) -> list[list[int]]:
@@ -172,7 +222,9 @@ def group_components(labels: Labels, boxes: list[Box]) -> list[list[int]]:
     groups = np.arange(len(boxes))
     for a in range(len(boxes)):
         for b in range(a):
-            if is_one_digit(boxes[a], boxes[b]) or is_cracked(labels, boxes, a, b):
+            if groups[a] != groups[b] and (
+                is_one_digit(boxes[a], boxes[b]) or is_cracked(labels, boxes, a, b)
+            ):
                 groups[groups == groups[a]] = groups[b]
     return [(np.flatnonzero(groups == group) + 1).tolist() for group in np.unique(groups)]
 
@@ -181,24 +233,25 @@ def is_one_digit(first: Box, second: Box) -> bool:
     """Whether two components are parts of one digit, by their boxes."""
     shorter, taller = sorted((first, second), key=lambda box: length(box[0]))
     height = length(taller[0])
-    if max(gap(shorter[0], taller[0]), gap(shorter[1], taller[1])) > MAX_GAP * height:
+    is_small = length(shorter[0]) < MAX_SMALL_HEIGHT * height
+    max_gap = height * (MAX_GAP if is_small else MAX_CRACK)
+    if max(gap(shorter[0], taller[0]), gap(shorter[1], taller[1])) > max_gap:
         return False
-    if length(shorter[0]) < MAX_DASH_HEIGHT * height:
-        return True
-    if (
-        length(shorter[0]) >= MIN_DIGIT_HEIGHT * height
-        and overlap(shorter[0], taller[0]) >= MIN_ROW_OVERLAP
-    ):
-        return False
-    return overlap(shorter[1], taller[1]) >= MIN_COLUMN_OVERLAP
+    row_overlap, column_overlap = (overlap(*spans) for spans in zip(shorter, taller, strict=True))
+    return column_overlap >= MIN_OVERLAP and (is_small or column_overlap > row_overlap)
 
 
 def is_cracked(labels: Labels, boxes: list[Box], a: int, b: int) -> bool:
     """Whether the distance between components a + 1 and b + 1 is at most a crack."""
-    (rows, columns), (other_rows, other_columns) = boxes[a], boxes[b]
-    crack = max(2, MAX_CRACK * max(length(rows), length(other_rows)))
-    if max(gap(rows, other_rows), gap(columns, other_columns)) > crack:
+    height = max(length(boxes[a][0]), length(boxes[b][0]))
+    crack = max(2, math.ceil(MAX_CRACK * height))
+    # The part of each component that is near enough to the other one.
+    window = tuple(
+        slice(max(0, max(p.start, q.start) - crack), min(p.stop, q.stop) + crack)
+        for p, q in zip(boxes[a], boxes[b], strict=True)
+    )
+    near = labels[window]
+    if not (near == a + 1).any() or not (near == b + 1).any():
         return False
-    both = labels[enclosing_box([boxes[a], boxes[b]])]
-    distance = ndimage.distance_transform_edt(both != a + 1)
-    return bool(distance[both == b + 1].min() <= crack)
+    distance = ndimage.distance_transform_edt(near != a + 1)
+    return bool(distance[near == b + 1].min() <= crack)

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from app.grayscale import read_grayscale
-from app.segmentation import find_digits
+from app.prediction_format import is_sure
+from app.recognition import digit_probabilities
+from app.segmentation import find_rows
 from stages.common.errors import UserError
 from stages.common.progress import Progress
 from stages.training.prediction import predictor
@@ -40,9 +42,9 @@ class Recognized(NamedTuple):
         """Whether as many digits were found as there are."""
         return len(self.number()) == len(self.label)
 
-    def confidence(self) -> float:
-        """The lowest probability of its digits; 0 without digits."""
-        return float(self.probabilities.max(axis=1).min()) if len(self.probabilities) else 0.0
+    def is_sure(self) -> bool:
+        """Whether digits were found, and the answer is shown as certain."""
+        return len(self.probabilities) > 0 and bool(is_sure(self.probabilities).all())
 
 
 def recognize(
@@ -62,12 +64,12 @@ def recognize(
         for grey, _ in pictures:
             progress.advance(1)
             try:
-                digits = find_digits(grey)
+                digits = [digit for row in find_rows(grey) for digit in row]
             except UserError:
                 digits = []
             counts.append(len(digits))
             images += [digit.image for digit in digits]
-    probabilities = predictor(network)(scaling(np.stack(images)))  # (n, 10)
+    probabilities = digit_probabilities(np.stack(images), predictor(network), scaling)  # (n, 10)
     parts = np.split(probabilities, np.cumsum(counts)[:-1])
     return [Recognized(label, part) for (_, label), part in zip(pictures, parts, strict=True)]
 

@@ -18,7 +18,6 @@ from PIL import Image
 from app import CLASSES, IMAGE_SHAPE
 from app.array_types import UInt8
 from app.grayscale import read_grayscale
-from app.prediction_format import CONFIDENCE_THRESHOLD
 from benchmarks.common import print_table
 from benchmarks.labelled_pictures import LabelledPicture, Recognized, peoples_digits, recognize
 from benchmarks.stage_runs import MODEL
@@ -65,7 +64,7 @@ def statistics(results: list[Recognized]) -> list[str]:
     """Number of pictures; % correct, complete and sure; % correct of those sure."""
     correct = np.array([result.is_correct() for result in results])
     complete = np.array([result.is_complete() for result in results])
-    sure = np.array([result.confidence() >= CONFIDENCE_THRESHOLD for result in results])
+    sure = np.array([result.is_sure() for result in results])
     fractions = (correct, complete, sure, correct[sure])
     return [str(len(results)), *(f"{100 * np.mean(each):.1f}" for each in fractions)]
 

@@ -22,6 +22,8 @@ PHOTO_DIGIT_SIDE_PX = 28 * 7
 PHOTO_HEIGHT_PX, PHOTO_WIDTH_PX = 300, 340
 PHOTO_GRADIENT_LEVELS = 90  # of 255, from the brightest to the darkest corner
 PHOTO_JPEG_QUALITY = 60
+PAPER_LEVEL, PEN_LEVEL = 248, 47  # of ruled paper and a blue pen
+MAX_TILT = 0.03  # rows per column of a line: 2 degrees
 
 
 def digit_rows(x: UInt8, y: UInt8, count: int) -> Iterator[tuple[UInt8, str]]:
@@ -139,3 +141,52 @@ def photograph(image: UInt8, random: np.random.Generator) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture.astype(np.uint8)).save(file, "JPEG", quality=PHOTO_JPEG_QUALITY)
     return file.getvalue()
+
+
+def ruled_pages(
+    x: UInt8, y: UInt8, count: int, line_level: int, seed: int = 3
+) -> Iterator[tuple[UInt8, str]]:
+    """Yields pages of squared and lined paper with 1 to 5 digits, and the number that they form.
+
+    Args:
+        x: images, uint8 of shape (n, 28, 28).
+        y: labels, integers of shape (n,).
+        count: number of pictures. Every second paper is lined, the others are squared.
+        line_level: luminance of the lines; the paper has 248 and the pen 47.
+        seed: of the pictures.
+    """
+    for index in range(count):
+        random = np.random.default_rng([seed, index])
+        chosen = random.integers(len(x), size=random.integers(1, 6))
+        images = [x[each] for each in chosen]
+        yield (
+            draw_on_ruled_paper(images, line_level, index % 2 == 0, random),
+            "".join(str(y[each]) for each in chosen),
+        )
+
+
+def draw_on_ruled_paper(
+    images: list[UInt8], line_level: int, is_squared: bool, random: np.random.Generator
+) -> UInt8:
+    """Draws a row of digits with a pen on ruled paper, photographed at a slight angle."""
+    side = int(random.integers(120, 260))
+    spacing = side * random.uniform(0.2, 0.6)
+    width, height = int(side * (len(images) + 1.2)), int(1.8 * side)
+    paper = Image.new("L", (width, height), PAPER_LEVEL)
+    draw = ImageDraw.Draw(paper)
+    pen_px = int(random.integers(1, 5))
+    tilt = random.uniform(-MAX_TILT, MAX_TILT)
+    for offset in np.arange(-width, width + height, spacing) + random.uniform(0, spacing):
+        line = [(0, offset), (width, offset + tilt * width)]
+        draw.line(line, fill=line_level, width=pen_px)
+        if is_squared:
+            draw.line(
+                [(offset, 0), (offset - tilt * height, height)], fill=line_level, width=pen_px
+            )
+    left = int(0.6 * side)
+    for image in images:
+        digit = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+        top = int(random.uniform(0.2, 0.6) * side)
+        paper.paste(PEN_LEVEL, (left, top), mask=digit)
+        left += side
+    return add_noise(np.asarray(paper), random)

@@ -1,22 +1,27 @@
 """The command that predicts the digits in pictures."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.array_types import Float32
+from app.array_types import Float32, UInt8
 from app.predict import main
-from app.prediction_format import CONFIDENCE_THRESHOLD, picture_prediction, text_line
+from app.prediction_format import MAX_ENTROPY, picture_prediction, text_lines
+from app.recognition import Move, digit_probabilities, entropy, moved
 from app.segmentation import Digit
+from benchmarks import textures
 from stages.common.errors import UserError
+from stages.data.scaling import Scaling
 from tests.drawings import ARRAYS, draw_row
 from tests.project import MODEL, ROOT, Project
 
@@ -83,8 +88,10 @@ def test_each_picture_gets_a_prediction_or_an_error(
     numbers = [prediction["number"] for prediction in predictions]
     assert np.count_nonzero(np.array(numbers) == LABELS) >= 8
     for prediction in predictions:
-        assert set(prediction) == {"file", "number", "sure", "digits"}
-        (digit,) = prediction["digits"]
+        assert set(prediction) == {"file", "number", "sure", "rows"}
+        (row,) = prediction["rows"]
+        assert set(row) == {"number", "sure", "text", "digits"}
+        (digit,) = row["digits"]
         assert set(digit) == {"digit", "probability", "sure", "probabilities", "box"}
         assert len(digit["probabilities"]) == 10
         assert sum(digit["probabilities"]) == pytest.approx(1, abs=1e-4)
@@ -92,7 +99,9 @@ def test_each_picture_gets_a_prediction_or_an_error(
     # Without --json each prediction is a line on stdout, and each error a line on stderr.
     predict_with_errors(*files, "--model", model)
     out, err = capsys.readouterr()
-    assert out.splitlines() == [f"{each['file']}: {text_line(each)}" for each in predictions]
+    assert out.splitlines() == [
+        f"{each['file']}: {each['rows'][0]['text']}" for each in predictions
+    ]
     assert err.splitlines() == [f"{each['file']}: {each['error']}" for each in errors]
 
 
@@ -104,7 +113,8 @@ def test_a_row_of_digits_is_predicted_as_a_number(
     predict(row, "--json", "--show", seen, "--model", model)
 
     (prediction,) = json.loads(capsys.readouterr().out)
-    digits = prediction["digits"]
+    (prediction_of_row,) = prediction["rows"]
+    digits = prediction_of_row["digits"]
     assert len(digits) == 3
     assert prediction["number"] == "".join(str(digit["digit"]) for digit in digits)
     left, top, right, bottom = np.array([digit["box"] for digit in digits]).T
@@ -118,6 +128,29 @@ def test_a_row_of_digits_is_predicted_as_a_number(
     before = seen.read_bytes()
     predict(row, row, "--show", seen, "--model", model)
     assert seen.read_bytes() != before
+
+
+def test_rows_are_predicted_one_by_one(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ARRAYS["x_test"][:6]
+    rows = Image.new("L", (620, 400), 240)
+    for row in range(2):
+        rows.paste(draw_row(*images[3 * row : 3 * (row + 1)]), (0, 200 * row))
+    path, seen = tmp_path / "rows.png", tmp_path / "seen.png"
+    rows.save(path)
+    predict(path, "--json", "--show", seen, "--model", model)
+    (prediction,) = json.loads(capsys.readouterr().out)
+    numbers = [row["number"] for row in prediction["rows"]]
+    assert [len(number) for number in numbers] == [3, 3]
+    assert prediction["number"] == " ".join(numbers)
+    assert np.count_nonzero(np.array(list("".join(numbers))) == LABELS[:6]) >= 5
+    assert prediction["sure"] == all(row["sure"] for row in prediction["rows"])
+
+    predict(path, "--model", model)
+    texts = [row["text"] for row in prediction["rows"]]
+    lines = [f"{path}, row 1: {texts[0]}", f"{path}, row 2: {texts[1]}"]
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_show_replaces_no_other_file(pictures: list[Path], tmp_path: Path) -> None:
@@ -172,35 +205,100 @@ def probabilities_of(first: int, probability: float, second: int) -> Float32:
     return probabilities
 
 
-def test_an_uncertain_digit_is_shown_with_two_candidates() -> None:
-    digit = Digit((10, 20, 30, 60), np.zeros((28, 28), dtype=np.uint8))
-    sure, unsure = probabilities_of(3, 0.9999, 5), probabilities_of(4, 0.625, 9)
-    candidates = "4 (62.5%) or 9 (37.5%)"
-    for probabilities, number, line in [
-        ([sure], "3", "3, 100.0%"),
-        ([unsure], "4", f"{candidates}, not sure"),
-        ([sure, sure], "33", "33, 100.0% or more each"),
+DIGIT = Digit((10, 20, 30, 60), np.zeros((28, 28), dtype=np.uint8))
+SURE, UNSURE = probabilities_of(3, 0.9999, 5), probabilities_of(4, 0.625, 9)
+CANDIDATES = "4 (62.5%) or 9 (37.5%)"
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "number", "text"),
+    [
+        ([SURE], "3", "3, 100.0%"),
+        ([UNSURE], "4", f"{CANDIDATES}, not sure"),
+        ([SURE, SURE], "33", "33, 100.0% or more each"),
         (
-            [sure, unsure, sure],
+            [SURE, UNSURE, SURE],
             "343",
-            f"343, 62.5% or more each, not sure: digit 2 is {candidates}",
+            f"343, 62.5% or more each, not sure: digit 2 is {CANDIDATES}",
         ),
-    ]:
-        prediction = picture_prediction([digit] * len(probabilities), (80, 40), probabilities)
-        assert prediction["number"] == number
-        digits = prediction["digits"]
-        assert [each["sure"] for each in digits] == [each is sure for each in probabilities]
-        assert prediction["sure"] == all(each["sure"] for each in digits)
-        assert digits[0]["probability"] == pytest.approx(probabilities[0].max(), abs=1e-6)
-        assert digits[0]["box"] == [0.25, 0.25, 0.75, 0.75]
-        assert text_line(prediction) == line
+        # Most marks of a text or a texture are unsure. Then none of the others is a sure digit.
+        ([UNSURE, SURE], "43", "43, 62.5% or more each, not sure of any digit"),
+    ],
+)
+def test_an_uncertain_digit_is_shown_with_two_candidates(
+    probabilities: list[Float32], number: str, text: str
+) -> None:
+    rows = [[DIGIT] * len(probabilities)]
+    prediction = picture_prediction(rows, (80, 40), np.array(probabilities))
+    assert prediction["number"] == number
+    (row,) = prediction["rows"]
+    is_sure = [each is SURE for each in probabilities]
+    none_is_sure = sum(is_sure) <= len(is_sure) / 2
+    assert [digit["sure"] for digit in row["digits"]] == [
+        each and not none_is_sure for each in is_sure
+    ]
+    assert prediction["sure"] == row["sure"] == all(is_sure)
+    assert row["digits"][0]["probability"] == pytest.approx(probabilities[0].max(), abs=1e-6)
+    assert row["digits"][0]["box"] == [0.25, 0.25, 0.75, 0.75]
+    assert text_lines("a.png", prediction) == [f"a.png: {text}"]
 
 
-def test_a_digit_is_sure_from_the_confidence_threshold_on() -> None:
-    digit = Digit((10, 20, 30, 60), np.zeros((28, 28), dtype=np.uint8))
-    for probability, sure in [(CONFIDENCE_THRESHOLD, True), (CONFIDENCE_THRESHOLD - 0.01, False)]:
-        probabilities = probabilities_of(4, probability, 9)
-        assert picture_prediction([digit], (80, 40), [probabilities])["sure"] == sure
+def test_a_digit_is_sure_up_to_the_maximum_entropy() -> None:
+    entropies = []
+    for probability, sure in [(0.74, True), (0.72, False)]:
+        probabilities = probabilities_of(4, probability, 9)[None]
+        entropies.append(float(entropy(probabilities)[0]))
+        assert picture_prediction([[DIGIT]], (80, 40), probabilities)["sure"] == sure
+    assert entropies[0] < MAX_ENTROPY < entropies[1]
+    assert entropy(np.full((1, 10), 0.1, np.float32)) == pytest.approx(np.log(10))
+    assert entropy(np.eye(10, dtype=np.float32)) == pytest.approx(0)
+
+
+def test_probabilities_are_averaged_over_moved_copies() -> None:
+    """Of a network that sees a 1 if the pixel in the middle is bright, and a 0 otherwise."""
+    image = np.zeros((1, 28, 28), dtype=np.uint8)
+    image[0, 14, 14] = 255
+    assert moved(image, Move(rows=2, columns=-3))[0, 16, 11] == 255
+    ellipse = np.hypot(*np.ogrid[-13.5:14.5, -6.75:7.25:28j]) < 5
+    turned = moved(ellipse[None].astype(np.uint8) * 255, Move(rotation=90))[0] > 127
+    assert (turned == np.rot90(ellipse)).mean() > 0.99
+    assert (moved(ellipse[None].astype(np.uint8), Move(scale=0.5))).sum() == pytest.approx(
+        ellipse.sum() / 4, rel=0.2
+    )
+
+    def predict(images: Float32) -> Float32:
+        is_bright = images[:, 14, 14] > 0.9
+        return np.stack([~is_bright, is_bright], axis=1).astype(np.float32)
+
+    # Shifts move the bright pixel away from the middle; rotation and scaling blur it.
+    assert digit_probabilities(image, predict, Scaling(0, 255)).tolist() == pytest.approx(
+        np.array([[8 / 9, 1 / 9]])
+    )
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        *(textures.noise, textures.checkerboard, textures.text_page, textures.grass),
+        textures.bricks,
+    ],
+)
+def test_a_picture_without_digits_has_no_sure_digit(
+    draw: Callable[[np.random.Generator], UInt8],
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = [tmp_path / f"{index}.png" for index in range(4)]
+    for index, file in enumerate(files):
+        Image.fromarray(draw(np.random.default_rng([300, index]))).save(file)
+    with contextlib.suppress(SystemExit):  # if no digit is found
+        predict(*files, "--json", "--model", model)
+    documents = json.loads(capsys.readouterr().out)
+    assert len(documents) == 4
+    for document in documents:
+        rows = document.get("rows", [])
+        assert not any(digit["sure"] for row in rows for digit in row["digits"])
 
 
 MEASURE_MEMORY = r"""

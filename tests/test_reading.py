@@ -1,22 +1,26 @@
 """From a picture file to digits like MNIST's: decoding, foreground and segmentation."""
 
+import contextlib
 import io
 import itertools
 import struct
+import time
 import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from scipy import ndimage
 
 from app.array_types import UInt8
 from app.background import estimate_background
 from app.grayscale import MAX_SIDE_PX, composite, read_grayscale
 from app.mnist_format import bounding_box, center_by_mass, fit_to_box
-from app.segmentation import find_digits, is_one_digit
+from app.segmentation import find_digits, find_rows, is_one_digit
+from benchmarks.synthetic_pictures import draw_on_ruled_paper
 from stages.common.errors import UserError
 from tests.drawings import ARRAYS, draw_row, encode
 from tests.project import ROOT
@@ -34,7 +38,7 @@ def correlation(image: UInt8, expected: UInt8) -> float:
 
 def digit_images(picture: Image.Image | UInt8) -> list[UInt8]:
     """The images of all digits in a picture, uint8 of shape (28, 28) each."""
-    return [digit.image for digit in find_digits(np.asarray(picture))]
+    return [digit.image for row in find_rows(np.asarray(picture)) for digit in row]
 
 
 def digit_image(picture: Image.Image | UInt8) -> UInt8:
@@ -73,8 +77,37 @@ def with_orientation(orientation: int, transposition: Image.Transpose) -> bytes:
     return encode(BLACK_ON_WHITE.transpose(transposition), "JPEG", exif=exif)
 
 
+def with_text() -> bytes:
+    """Encodes a picture with 3 MB of text, of which Pillow reads 1 MB."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "x" * 3_000_000, zip=True)
+    text.add_itxt("Comment", "x" * 3_000_000, zip=True)
+    text.add_text("Comment", "x" * 3_000_000)
+    return encode(BLACK_ON_WHITE, pnginfo=text)
+
+
+def with_wild_pixels() -> bytes:
+    """Encodes pixels from 0.25 to 1, and three that mean "no data"."""
+    pixels = np.array(draw_one("F", 1.0, 0.25))
+    pixels[5, 5], pixels[50, 80], pixels[119, 89] = -1e38, np.nan, np.inf
+    return encode(Image.fromarray(pixels), "TIFF")
+
+
+def draw_red_on_green_with_a_corner() -> Image.Image:
+    image = draw_one("RGB", *RED_ON_GREEN).convert("RGBA")
+    image.paste((255, 255, 255, 0), (0, 0, 9, 9))
+    return image
+
+
+RED_ON_GREEN = ((0, 130, 0), (255, 0, 0))  # both have the luminance 76
 FILES = {
     "colour": encode(draw_one("RGB", "ivory", "navy"), "PNG"),
+    "red on green": encode(draw_one("RGB", *RED_ON_GREEN), "PNG"),
+    "red on green, JPEG": encode(draw_one("RGB", *RED_ON_GREEN), "JPEG"),
+    "yellow on white": encode(draw_one("RGB", "white", "yellow"), "PNG"),
+    "red on green, transparent corner": encode(draw_red_on_green_with_a_corner(), "PNG"),
+    "text": with_text(),
+    "no data": with_wild_pixels(),
     "light on dark": encode(draw_one("RGB", "darkgreen", "white"), "JPEG"),
     "1 bit": encode(draw_one("1", 1, 0), "PNG"),
     "16 bits": encode(draw_one("I;16", 60_000, 2_000), "PNG"),
@@ -106,6 +139,14 @@ def test_a_large_picture_is_reduced(file_format: str) -> None:
     grey = read_grayscale(io.BytesIO(encode(large, file_format)))
     assert max(grey.shape) <= MAX_SIDE_PX
     assert correlation(digit_image(grey), EXPECTED) > 0.95
+
+
+def test_a_jpeg_file_of_108_megapixels_is_read() -> None:
+    large = draw_one("L", 255, 0).resize((9_000, 12_000), Image.Resampling.NEAREST)
+    grey = read_grayscale(io.BytesIO(encode(large, "JPEG")))
+    assert correlation(digit_image(grey), EXPECTED) > 0.95
+    with pytest.raises(UserError, match="more than 100 megapixels"):  # it needs all its pixels
+        read_grayscale(io.BytesIO(encode(large, "JPEG", progressive=True)))
 
 
 def test_transparent_corners_of_a_photo_get_the_level_of_its_background() -> None:
@@ -245,17 +286,93 @@ def test_a_digit_keeps_its_aspect_ratio_in_a_20x20_box_centered_by_mass() -> Non
 # ── Segmentation ──
 
 
+@pytest.mark.parametrize("line_level", [130, 160, 200])
+@pytest.mark.parametrize("is_squared", [True, False])
+def test_lines_of_ruled_paper_are_removed(is_squared: bool, line_level: int) -> None:
+    """Of paper with a luminance of 248, also if it is tilted; the pen has 47."""
+    right = 0
+    for index, image in enumerate(IMAGES):
+        random = np.random.default_rng([5, index])
+        images = [image, IMAGES[0], image]
+        picture = draw_on_ruled_paper(images, line_level, is_squared, random)
+        with contextlib.suppress(UserError):
+            right += has_digits(Image.fromarray(picture), images)
+    assert right >= len(IMAGES) - 1
+
+
+def draw_lines(lines: Callable[[int], Sequence[tuple[int, int]]], count: int) -> UInt8:
+    """Draws polygons that enclose or cross each other, 1,000 pixels a side."""
+    picture = Image.new("L", (1_000, 1_000), 240)
+    for index in range(count):
+        ImageDraw.Draw(picture).line(lines(index), fill=20, width=3)
+    return np.asarray(picture)
+
+
+def square(left: int) -> list[tuple[int, int]]:
+    right = 999 - left
+    return [(left, left), (right, left), (right, right), (left, right), (left, left)]
+
+
+SLOW_PICTURES = {
+    "frames": draw_lines(lambda i: square(10 * i), 49),
+    "few frames": draw_lines(lambda i: square(60 * i), 8),
+    "frames without corners": draw_lines(lambda i: square(10 * i + 5)[:3], 45),
+    "diagonals": draw_lines(lambda i: [(20 + 5 * i, 20), (500 + 5 * i, 980)], 90),
+    "pages on pages": np.uint8(250) * (np.indices((1_000, 1_000)).min(axis=0) // 8 % 2 == 0),
+    "noise": np.random.default_rng(0).integers(0, 256, (1_000, 1_000), dtype=np.uint8),
+    "checkerboard": np.uint8(250) * (np.indices((1_000, 1_000)).sum(axis=0) // 25 % 2 == 0),
+}
+
+
+@pytest.mark.parametrize("name", SLOW_PICTURES)
+def test_no_picture_takes_long(name: str) -> None:
+    """A second of processor at most; the limit is higher, as the machine may be slower."""
+    start = time.process_time()
+    with contextlib.suppress(UserError):
+        find_rows(SLOW_PICTURES[name])
+    assert time.process_time() - start < 4
+
+
+def test_a_texture_is_not_a_digit() -> None:
+    fence = Image.new("L", (300, 300), 240)
+    for position in range(60, 260, 40):
+        ImageDraw.Draw(fence).line((position, 40, position, 240), fill=20, width=9)
+        ImageDraw.Draw(fence).line((40, position, 240, position), fill=20, width=9)
+    with pytest.raises(UserError, match="texture"):
+        find_rows(np.asarray(fence))
+
+
 def test_a_row_is_found_from_left_to_right() -> None:
     row = draw_row(*IMAGES)
     assert has_digits(row, list(IMAGES))
     light_on_dark = draw_row(*IMAGES[::-1], background=30, foreground=230)
     assert has_digits(light_on_dark, list(IMAGES[::-1]))
     # Boxes are in pixels of the picture.
-    left, top, right, bottom = np.array([digit.box for digit in find_digits(np.asarray(row))]).T
+    (digits,) = find_rows(np.asarray(row))
+    left, top, right, bottom = np.array([digit.box for digit in digits]).T
     assert (left[1:] > right[:-1]).all()
     assert (top > 30).all()
     assert (bottom < 170).all()
     assert left[0] == pytest.approx(45, abs=6)
+
+
+@pytest.mark.parametrize("row_gap_px", [-30, 40])
+def test_digits_are_read_row_by_row(row_gap_px: int) -> None:
+    """Also if the rows are so near to each other that the gap is a tenth of a digit's height."""
+    upper, lower = (np.asarray(draw_row(*images)) for images in (IMAGES[:3], IMAGES[3:7]))
+    picture = np.full((400 + row_gap_px, lower.shape[1]), 240, dtype=np.uint8)
+    picture[:200, : upper.shape[1]] = upper
+    np.minimum(picture[-200:], lower, out=picture[-200:])
+    rows = find_rows(picture)
+    assert [len(row) for row in rows] == [3, 4]
+    for digit, image in zip(itertools.chain(*rows), IMAGES[:7], strict=True):
+        assert correlation(digit.image, image) > 0.85
+
+
+def test_a_row_may_be_slanted() -> None:
+    slanted = draw_row(*IMAGES).rotate(20, expand=True, fillcolor=240)
+    (row,) = find_rows(np.asarray(slanted))
+    assert len(row) == len(IMAGES)
 
 
 def test_pictures_of_the_documentation_have_one_digit_each() -> None:
@@ -365,7 +482,8 @@ def test_a_bold_digit_is_not_a_page(number: int, margin: int, stroke_width_px: i
         ((0, 100, 0, 60), (0, 100, 80, 140), False),  # two digits beside each other
         ((0, 100, 0, 60), (30, 70, 70, 100), False),  # a small digit beside a large one
         ((40, 100, 0, 50), (10, 20, 20, 60), True),  # a 5 and its top bar
-        ((0, 50, 10, 60), (55, 100, 0, 50), True),  # the halves of a broken digit
+        ((0, 50, 10, 60), (54, 100, 0, 50), True),  # the halves of a broken digit
+        ((0, 50, 10, 60), (60, 110, 10, 60), False),  # digits in two rows
         ((0, 100, 0, 60), (200, 300, 0, 60), False),  # far below
     ],
 )
@@ -379,6 +497,12 @@ for left in (40, 118, 196):
     ImageDraw.Draw(TOUCHING).ellipse((left, 60, left + 80, 160), outline=20, width=8)
 DISK = np.hypot(*np.ogrid[-90:110, -120:140]) < 60
 STRIP = np.where(np.arange(260) < 9, 40, 230) * np.ones((200, 1))
+SCATTERED = Image.new("L", (900, 400), 240)
+for left, top in ((30, 20), (250, 140), (470, 85), (690, 170)):
+    SCATTERED.paste(draw_row(IMAGES[0]).crop((30, 20, 190, 180)), (left, top))
+FRAMES = Image.new("L", (600, 600), 240)
+for left in range(0, 290, 12):
+    ImageDraw.Draw(FRAMES).rectangle((left, left, 599 - left, 599 - left), outline=20, width=4)
 NOTHING = "no digit stands out"
 NOISY = "more than 100 separate marks"
 BROAD = "strokes are too broad"
@@ -393,6 +517,8 @@ PICTURES_WITHOUT_DIGITS = {
     "strip at the border": (STRIP, NOTHING),
     "round shadow": (np.where(DISK, 90.0, 190.0), BROAD),
     "round light": (np.where(DISK, 255.0, 190.0), BROAD),
+    "scattered digits": (np.asarray(SCATTERED), "not in rows"),
+    "frames in frames": (np.asarray(FRAMES), "within or across each other"),
     "touching digits": (np.asarray(TOUCHING), "digits that touch"),
 }
 
@@ -401,7 +527,7 @@ PICTURES_WITHOUT_DIGITS = {
 def test_a_picture_without_separate_digits_gets_a_message_of_one_line(name: str) -> None:
     grey, message = PICTURES_WITHOUT_DIGITS[name]
     with pytest.raises(UserError, match=message) as error:
-        find_digits(to_uint8(grey))
+        find_rows(to_uint8(grey))
     assert "\n" not in str(error.value)
 
 

@@ -40,6 +40,7 @@ async function request(picture) {
   try {
     const response = await fetch("digit", { method: "POST", body: picture });
     if (response.status === 413) return { error: tooLarge() };
+    if (response.status === 503) return { error: "The server is busy; try again in a few seconds" };
     return await response.json();
   } catch {
     return { error: "The server does not answer; is make app still running?" };
@@ -50,63 +51,47 @@ const tooLarge = () => `That file is larger than ${maxBytes / 1e6} MB; choose a 
 
 // ── Results ──
 
-function show({ error, digits = [] }) {
+function show({ error, rows = [] }) {
+  const digits = rows.flatMap((row) => row.digits);
   element("bars").hidden = Boolean(error);
-  drawNetworkInput(digits);
+  drawNetworkInput(rows);
   drawBoxes(digits);
   if (error) {
-    showMessage(toSentence(error), true);
+    showMessage(toSentence(error), "error");
     return;
   }
   const leastSure = digits.reduce((a, b) => (b.probability < a.probability ? b : a));
   showBars(leastSure);
-  showMessage(digits.length === 1 ? describeDigit(leastSure) : describeRow(digits, leastSure));
+  const lines = rows.map(({ text }, i) => (rows.length > 1 ? `Row ${i + 1}: ${text}` : text));
+  if (digits.length > 1) lines.push(`The bars are of the least sure digit: ${leastSure.digit}`);
+  showMessage(lines.join("\n"), rows.every((row) => row.sure) ? "" : "unsure");
 }
 
 function showBars({ digit: best, probabilities }) {
   bars.forEach((bar, digit) => {
     bar.className = digit === best ? "best" : "";
     bar.querySelector("i").style.width = `${100 * probabilities[digit]}%`;
-    bar.querySelector("span").textContent = percent(probabilities[digit]);
+    bar.querySelector("span").textContent = `${(100 * probabilities[digit]).toFixed(1)}%`;
   });
 }
 
-const percent = (probability) => `${(100 * probability).toFixed(1)}%`;
-
-function candidates({ probabilities }) {
-  const ranked = [...probabilities.entries()].sort((a, b) => b[1] - a[1]);
-  return ranked.slice(0, 2).map(([digit, value]) => `${digit} (${percent(value)})`).join(" or ");
-}
-
-function describeDigit(digit) {
-  if (!digit.sure) return `Not sure: a ${candidates(digit)}.`;
-  return `It is a ${digit.digit}, with a probability of ${percent(digit.probability)}.`;
-}
-
-function describeRow(digits, leastSure) {
-  const number = digits.map(({ digit }) => digit).join("");
-  const unsure = digits.flatMap((digit, i) =>
-    digit.sure ? [] : [`Not sure of digit ${i + 1}: a ${candidates(digit)}.`]);
-  const legend = `The bars are of digit ${digits.indexOf(leastSure) + 1}, the least sure.`;
-  return [`It is ${number}.`, ...unsure, legend].join(" ");
-}
-
-function showMessage(text, isError = false) {
+function showMessage(text, className) {
   element("message").textContent = text;
-  element("message").className = isError ? "error" : "";
+  element("message").className = className;
 }
 
 const toSentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`.replace("..", ".");
 
-function drawNetworkInput(digits) {
+function drawNetworkInput(rows) {
   const input = element("network-input");
-  input.parentElement.hidden = digits.length === 0;
-  input.width = IMAGE_SIDE * Math.max(1, digits.length);
-  digits.forEach(({ image }, i) => {
+  input.parentElement.hidden = rows.length === 0;
+  input.width = IMAGE_SIDE * Math.max(1, ...rows.map(({ digits }) => digits.length));
+  input.height = IMAGE_SIDE * Math.max(1, rows.length);
+  rows.forEach(({ digits }, row) => digits.forEach(({ image }, column) => {
     const pixels = new ImageData(IMAGE_SIDE, IMAGE_SIDE);
     image.forEach((level, pixel) => pixels.data.set([level, level, level, 255], 4 * pixel));
-    input.getContext("2d").putImageData(pixels, IMAGE_SIDE * i, 0);
-  });
+    input.getContext("2d").putImageData(pixels, IMAGE_SIDE * column, IMAGE_SIDE * row);
+  }));
 }
 
 // Left, top, width and height of the current picture on the canvas. Boxes are fractions of it.
@@ -125,7 +110,9 @@ function drawBoxes(digits) {
 
 // ── Drawing ──
 
-let lastPoint = null; // of the stroke that is being drawn
+// The stroke that is being drawn: the pointer that began it, and its last point. Other pointers,
+// such as a second finger or the palm, draw nothing until it ends.
+let stroke = null;
 let version = 0; // increases when the canvas is cleared
 let hasOpenedPicture = false; // the canvas shows a file, not a drawing
 
@@ -150,14 +137,14 @@ function pointOf(event) {
 }
 
 function draw(event) {
-  if (!lastPoint) return;
+  if (event.pointerId !== stroke?.pointer) return;
   const [x, y] = pointOf(event);
   Object.assign(context, { lineWidth: PEN_WIDTH, lineCap: "round", strokeStyle: "#111" });
   context.beginPath();
-  context.moveTo(...lastPoint);
+  context.moveTo(...stroke.point);
   context.lineTo(x + 0.01, y); // a line of length 0 would draw no dot
   context.stroke();
-  lastPoint = [x, y];
+  stroke.point = [x, y];
   const drawnVersion = version;
   canvas.toBlob((picture) => {
     versions.set(picture, drawnVersion);
@@ -166,17 +153,17 @@ function draw(event) {
 }
 
 canvas.addEventListener("pointerdown", (event) => {
-  if (event.button) return;
+  if (event.button || stroke) return;
   event.preventDefault();
   canvas.setPointerCapture(event.pointerId);
   if (hasOpenedPicture) clear();
-  lastPoint = pointOf(event);
+  stroke = { pointer: event.pointerId, point: pointOf(event) };
   draw(event);
 });
 canvas.addEventListener("pointermove", draw);
-for (const name of ["pointerup", "pointercancel"]) {
-  canvas.addEventListener(name, () => { lastPoint = null; });
-}
+canvas.addEventListener("lostpointercapture", (event) => {
+  if (event.pointerId === stroke?.pointer) stroke = null;
+});
 
 element("clear").addEventListener("click", () => {
   clear();
