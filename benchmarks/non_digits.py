@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import mannwhitneyu
 
+from app import CLASSES, IMAGE_SHAPE
 from app.prediction_format import is_sure
 from app.recognition import digit_probabilities, entropy
 from app.segmentation import find_rows
