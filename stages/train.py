@@ -12,20 +12,16 @@ from stages.data.arrays import load_array, load_classes, load_split
 from stages.data.scaling import Scaling
 from stages.training import network as definition
 from stages.training.augmentation import Augmenter
-from stages.training.build_network import build_network
-from stages.training.callbacks import (
-    SaveCheckpoint,
-    ShowProgress,
-    StopAtDivergence,
-    check_callbacks,
-)
+from stages.training.build_network import build_network, compile_network
+from stages.training.callbacks import SaveCheckpoint, ShowProgress, StopAtDivergence
 from stages.training.checkpoint import Checkpoint, dependencies
 from stages.training.compiled_epoch import compile_epochs
+from stages.training.definition_checks import check_callbacks
 from stages.training.history import check_declared, write_history
 from stages.training.hyperparameters import Augmentation, Model, Train
 from stages.training.input_pipeline import one_batch, permutations
 from stages.training.labels import encode_labels
-from stages.training.model_file import check_savable, save_network
+from stages.training.model_file import save_network
 from stages.training.network_checks import compilation_errors
 from stages.training.tensorflow_setup import keras
 from stages.training.threads import set_threads
@@ -53,11 +49,10 @@ def main() -> None:
     check_callbacks(callbacks)
 
     network = build_network(model.hidden_units, train.seed, image_shape, classes)
-    steps = train.epochs * math.ceil(len(y) / train.batch_size)
-    optimizer = definition.optimizer(train.learning_rate, train.schedule, steps)
-    check_savable(network, optimizer)
+    batches = math.ceil(len(y) / train.batch_size)
+    optimizer = definition.optimizer(train.learning_rate, train.schedule, train.epochs * batches)
     metrics = definition.metrics()
-    network.compile(optimizer, definition.LOSS, metrics=metrics)
+    compile_network(network, optimizer, definition.LOSS, metrics)
     augmenter = None
     if augmentation.is_active():
         background = float(scaling(np.zeros(1))[0])
@@ -65,35 +60,39 @@ def main() -> None:
     labels = encode_labels(y, classes, definition.LOSS)
     weights = definition.sample_weight(y)
     compile_epochs(network, x, labels, train.batch_size, weights, augmenter)
-    check_declared(network.get_metrics_result(), METRICS)
+    names = sorted(network.get_metrics_result(), key=lambda name: name != "loss")
+    check_declared(names, METRICS)
 
     parameters = f"{model!r} {train!r} {augmentation!r}"
     checkpoint = Checkpoint(CHECKPOINT, dependencies(NORMALIZED, parameters))
+    callbacks = [keras.callbacks.History(), *callbacks]
     saving = SaveCheckpoint(checkpoint, callbacks)
-    done = saving.resume(network, train.epochs)
+    done = saving.load(network, train.epochs)
     with (
-        write_history(METRICS) as history,
+        write_history(METRICS, names) as history,
         Progress("training", train.epochs, " epochs", done) as progress,
         compilation_errors(network),
     ):
         for logs in saving.history:
             history.add_epoch(logs)
+        callbacks = [
+            StopAtDivergence(train.learning_rate),
+            *callbacks,
+            saving,
+            # After the checkpoint, which then has every epoch of the history.
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: history.add_epoch(logs)),
+            ShowProgress(progress, train.epochs, names),
+        ]
         network.fit(
             permutations(len(y), train.seed, done + 1, train.epochs),
             steps_per_epoch=1,
             initial_epoch=done,
             epochs=train.epochs,
             validation_data=validation,
-            callbacks=[
-                StopAtDivergence(train.learning_rate),
-                *callbacks,
-                saving,
-                # After the checkpoint, which then has every epoch of the history.
-                keras.callbacks.LambdaCallback(
-                    on_epoch_end=lambda _, logs: history.add_epoch(logs)
-                ),
-                ShowProgress(progress, train.epochs),
-            ],
+            # `params` of a callback has the number of batches, which is not that of steps here.
+            callbacks=keras.callbacks.CallbackList(
+                callbacks, model=network, epochs=train.epochs, steps=batches, verbose=0
+            ),
             shuffle=False,  # `permutations` shuffles
             verbose=0,
         )

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
@@ -14,11 +15,11 @@ from hypothesis import strategies as st
 
 from stages.common.errors import UserError
 from stages.training import network as definition
-from stages.training.callback_state import CannotSave, attributes, decode, encode
-from stages.training.callbacks import check_callbacks
+from stages.training.callback_state import CannotSave, attributes, decode, encode, restore
+from stages.training.definition_checks import check_callbacks
 from stages.training.labels import encode_labels
 from stages.training.model_file import load_network
-from stages.training.tensorflow_setup import keras
+from stages.training.tensorflow_setup import keras, tf
 from tests.project import CHECKPOINT, MODEL, TINY, Project
 
 callbacks, metrics, losses = keras.callbacks, keras.metrics, keras.losses
@@ -50,6 +51,7 @@ class Inspector(keras.callbacks.Callback):  # type: ignore[misc]
         self.shape = self.model.predict(images, verbose=0).shape
         # In three batches, the last of another size.
         self.results = self.model.evaluate(images, np.zeros(70), verbose=0, return_dict=True)
+        self.on_batch = self.model.test_on_batch(images, np.zeros(70), return_dict=True)
         self.loss = self.model.loss
 
 
@@ -66,6 +68,9 @@ def test_the_model_of_a_callback_is_the_network(train: Callable[..., None]) -> N
     train(callbacks=lambda: [inspector, *savers])
     assert len(inspector.layers) == 3
     assert (inspector.units, inspector.shape) == (8, (70, 10))
+    assert inspector.params["steps"] == 40
+    assert len(inspector.model.history.history["loss"]) == 2
+    assert inspector.on_batch == pytest.approx(inspector.results)
     assert set(inspector.results) == {"loss", "accuracy"}
     assert inspector.loss == "sparse_categorical_crossentropy"
     trained, _ = load_network(Path(MODEL), (28, 28), 10)
@@ -76,6 +81,37 @@ def test_the_model_of_a_callback_is_the_network(train: Callable[..., None]) -> N
     for network in (loaded, other):
         for weights, expected in zip(network.get_weights(), trained.get_weights(), strict=True):
             np.testing.assert_array_equal(weights, expected)
+
+
+class Fits(keras.callbacks.Callback):  # type: ignore[misc]
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self.model.fit(np.zeros((32, 28, 28)), np.zeros(32), verbose=0)
+
+
+class Trains(keras.callbacks.Callback):  # type: ignore[misc]
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self.model.train_on_batch(np.zeros((32, 28, 28)), np.zeros(32))
+
+
+class Logs(keras.callbacks.Callback):  # type: ignore[misc]
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        logs["note"] = "hi"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("callback", "problem"),
+    [
+        (Fits, "a callback calls fit or train_on_batch, .*"),
+        (Trains, "a callback calls fit or train_on_batch, .*"),
+        (Logs, "a callback adds note = 'hi' to the logs; expected a number"),
+    ],
+)
+def test_what_a_callback_cannot_do_is_refused(
+    train: Callable[..., None], callback: type[Any], problem: str
+) -> None:
+    with pytest.raises(UserError, match=rf"\Astages/training/network.py: {problem}\Z"):
+        train(callbacks=lambda: [callback()])
 
 
 @pytest.mark.slow
@@ -150,11 +186,18 @@ class EachBatch(keras.callbacks.Callback):  # type: ignore[misc]
         (callbacks.TensorBoard(update_freq="batch"), ".* has on_train_batch_begin, "),
         (callbacks.BackupAndRestore("backup"), r"callbacks\(\) has a BackupAndRestore, "),
         (print, r"callbacks\(\) has a builtin_function_or_method; "),
+        (callbacks.EarlyStopping, r"callbacks\(\) has a type; "),
     ],
 )
 def test_a_callback_that_could_not_take_effect_is_refused(callback: Any, problem: str) -> None:
     with pytest.raises(UserError, match=rf"\Astages/training/network.py: {problem}.*\Z"):
         check_callbacks([callback])
+
+
+@pytest.mark.parametrize("value", [None, callbacks.EarlyStopping(), iter([]), ()])
+def test_callbacks_are_a_list(value: Any) -> None:
+    with pytest.raises(UserError, match=r"callbacks\(\) returns a \w+; expected a list\Z"):
+        check_callbacks(value)
 
 
 def test_callbacks_for_epochs_are_accepted() -> None:
@@ -167,22 +210,68 @@ def test_callbacks_for_epochs_are_accepted() -> None:
     )
 
 
+def custom_loss(labels: Any, probabilities: Any) -> Any:
+    return keras.ops.mean(probabilities, axis=-1) + labels
+
+
+def random_loss(labels: Any, probabilities: Any) -> Any:
+    return custom_loss(labels, probabilities) * tf.random.uniform([])
+
+
+SCALE = tf.Variable(1.0)
+
+
+def remembering_loss(labels: Any, probabilities: Any) -> Any:
+    SCALE.assign(0.5 * SCALE)
+    return custom_loss(labels, probabilities) * SCALE
+
+
+def numpy_metric(labels: Any, probabilities: Any) -> Any:
+    return np.argmax(probabilities, -1) == np.asarray(labels)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"LOSS": "entropy"}, "LOSS is 'entropy'; expected a loss of keras.losses, .*"),
+        ({"LOSS": "entropy"}, "LOSS is 'entropy'; expected a name, function or object of .*"),
+        ({"LOSS": None}, "LOSS is None; .*"),
+        ({"LOSS": losses.CategoricalCrossentropy}, "LOSS is <class .*; expected .*"),
+        ({"LOSS": random_loss}, r"LOSS or metrics\(\) draws random numbers without a seed .*"),
+        ({"LOSS": remembering_loss}, r"LOSS or metrics\(\) uses a variable that is not .*"),
+        (
+            {"metrics": lambda: ["accuracy", numpy_metric]},
+            r"LOSS or metrics\(\) cannot be computed of .*",
+        ),
+        (
+            {"metrics": lambda: ["accuracy", partial(custom_loss)]},
+            r"optimizer\(\), LOSS or metrics\(\) could not be saved: .*",
+        ),
+        ({"metrics": lambda: "accuracy"}, r"metrics\(\) returns a str; expected a list"),
+        ({"metrics": lambda: ["accuracy", metrics.Mean("step")]}, ".*"),
+        (
+            {
+                "metrics": lambda: [
+                    "accuracy",
+                    metrics.SparseTopKCategoricalAccuracy(2, "val_accuracy"),
+                ]
+            },
+            "a metric has the name 'val_accuracy'; expected .*",
+        ),
+        ({"optimizer": lambda *_: "adam"}, r"optimizer\(\) returns 'adam'; expected an object .*"),
+        ({"sample_weight": lambda labels: ["a"] * len(labels)}, r"sample_weight\(\) .*"),
+        ({"sample_weight": lambda labels: labels * 1j}, r"sample_weight\(\) .*"),
         ({"metrics": lambda: ["acuracy"]}, r"LOSS or metrics\(\) cannot be computed .*acuracy.*"),
         (
             {"metrics": lambda: ["accuracy", metrics.AUC()]},
-            r"LOSS or metrics\(\) cannot be computed of labels \(\) and probabilities \(10,\): .*",
+            r"LOSS or metrics\(\) cannot be computed of labels \(\) and probabilities \(10,\); .*",
         ),
         (
             {
                 "LOSS": "categorical_crossentropy",
                 "metrics": lambda: ["accuracy", metrics.F1Score(name="f1")],
             },
-            r"the metric 'f1' has the shape \(10,\); expected a single number.*",
+            r"the metric f1 has the shape \(10,\); expected a single number, .*",
         ),
         ({"metrics": lambda: ["mse"]}, r".* cannot be computed .*"),
         (
@@ -200,10 +289,6 @@ def test_a_loss_metric_or_weight_that_does_not_fit_is_refused_before_the_trainin
     with pytest.raises(UserError) as raised:
         train(**changes)
     assert re.fullmatch(f"stages/training/network.py: {problem}", str(raised.value))
-
-
-def custom_loss(labels: Any, probabilities: Any) -> Any:
-    return keras.ops.mean(probabilities, axis=-1) + labels
 
 
 class CustomLoss(keras.losses.Loss):  # type: ignore[misc]
@@ -254,21 +339,27 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_the_state_of_a_callback_survives_a_checkpoint(value: Any) -> None:
     arrays: list[Any] = []
-    code = json.loads(json.dumps(encode(value, arrays)))
+    code = json.loads(json.dumps(encode(value, arrays, set())))
     restored = decode(code, arrays)
     np.testing.assert_equal(restored, value)
     assert type(restored) is type(value)
 
 
 def test_functions_are_saved_by_their_names() -> None:
-    code = json.loads(json.dumps(encode(keras.ops.less, [])))
+    code = json.loads(json.dumps(encode(keras.ops.less, [], set())))
     assert decode(code, []) is keras.ops.less
 
 
-@pytest.mark.parametrize("value", [lambda: 0, object(), {1}, [object()], np.array([object()])])
+SHARED: list[Any] = []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [lambda: 0, object(), {1}, [object()], np.array([object()]), {"a": SHARED, "b": SHARED}],
+)
 def test_other_values_cannot_be_saved(value: Any) -> None:
     with pytest.raises(CannotSave):
-        encode(value, [])
+        encode(value, [], set())
 
 
 def test_functions_and_paths_that_a_callback_began_with_are_no_state() -> None:
@@ -280,6 +371,21 @@ def test_functions_and_paths_that_a_callback_began_with_are_no_state() -> None:
     initial = dict(vars(callback))
     callback.schedule = lambda epoch: 0.2 / epoch
     assert set(attributes(callback, initial)) == {"verbose", "count", "schedule"}
+    remembered: list[int] = []
+    callback.schedule = lambda epoch: remembered.append(epoch)
+    assert "schedule" in attributes(callback, dict(vars(callback)))
+
+
+def test_a_callback_gets_the_attributes_that_it_had() -> None:
+    callback = callbacks.EarlyStopping()
+    monitor_op = callback.monitor_op = keras.ops.less
+    callback.warm = True
+    state = {"best": 0.5, "wait": 3}
+    restore(callback, state)
+    left = {name for name in vars(callback) if name not in ("_model", "params")}
+    assert left == {"best", "wait", "monitor_op"}
+    assert callback.monitor_op is monitor_op
+    assert callback.best == 0.5
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 def assert_is_state(state: State | None) -> None:
     assert state is not None
     assert state.history == STATE.history
-    assert (state.weights, state.is_stopped) == (STATE.weights, STATE.is_stopped)
+    assert (state.digests, state.is_stopped) == (STATE.digests, STATE.is_stopped)
     np.testing.assert_equal(state.callbacks, STATE.callbacks)
     assert len(state.variables) == len(STATE.variables)
     for loaded, saved in zip(state.variables, STATE.variables, strict=True):

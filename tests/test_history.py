@@ -104,7 +104,7 @@ def test_other_metrics_get_curves_and_the_metrics_are_those_of_the_saved_epoch(
     folder: Path,
 ) -> None:
     more = [logs | {"auc": 0.5, "val_auc": 0.25, "learning_rate": 1e-3} for logs in EPOCHS]
-    with write_history(folder) as history:
+    with write_history(folder, ["loss", "accuracy", "auc"]) as history:
         for logs in more:
             history.add_epoch(logs)
         history.set_metrics(1, more[0])

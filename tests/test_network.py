@@ -20,6 +20,7 @@ from stages.training.tensorflow_setup import keras
 
 pytestmark = pytest.mark.xdist_group("network")  # its fixture is made once
 DIGITS = ((28, 28), 10)  # shape of an image, number of classes
+LOSS = "sparse_categorical_crossentropy"
 SCALING = Scaling(33.5, 78.25)
 IMAGES = np.random.default_rng(0).random((5, 28, 28), dtype=np.float32)
 layers = keras.layers
@@ -146,6 +147,11 @@ class Subclass(keras.Model):  # type: ignore[misc]
         return x
 
 
+def functional_subclass() -> Any:
+    image = keras.Input((28, 28))
+    return Subclass(image, layers.Dense(10, activation="softmax")(layers.Flatten()(image)))
+
+
 def two_inputs() -> Any:
     images, more = keras.Input((28, 28), name="images"), keras.Input((3,), name="more")
     x = layers.Concatenate()([layers.Flatten()(images), more])
@@ -173,6 +179,11 @@ def sequential(*middle: Any, shape: tuple[int, ...] = (28, 28), last: Any = None
             r"The network has the outputs .* \(None, 9\); expected one of shape \(None, 10\)",
         ),
         (Subclass, "The network is a Subclass; expected Sequential or functional"),
+        (functional_subclass, "The network is a Subclass; expected Sequential or functional"),
+        (
+            lambda: sequential(last=layers.Dense(10, "softmax", dtype="bfloat16", name="odd")),
+            "The layer odd has the type bfloat16, .*",
+        ),
         (
             lambda: sequential(last=layers.Dense(10, name="end")),
             "The network ends in the layer end, which gives no probabilities; expected .*",
@@ -201,7 +212,7 @@ def test_a_layer_that_cannot_be_saved_is_refused_before_the_training(
 ) -> None:
     network = sequential(layers.Reshape((28, 28, 1)), layer)
     with pytest.raises(UserError) as raised:
-        check_savable(network, keras.optimizers.SGD())
+        check_savable(network, keras.optimizers.SGD(), LOSS, [])
     message = str(raised.value)
     assert message.startswith("The layer odd could not be saved and loaded again: ")
     assert problem in message
@@ -213,8 +224,8 @@ def test_an_optimizer_that_cannot_be_saved_is_refused_before_the_training() -> N
         def __init__(self, needed: float) -> None:
             super().__init__(needed)
 
-    with pytest.raises(UserError, match=r"\AThe optimizer \w+ could not be saved and .*\Z"):
-        check_savable(sequential(), Stubborn(0.1))
+    with pytest.raises(UserError, match=r".*: optimizer\(\), LOSS or metrics\(\) could not be .*"):
+        check_savable(sequential(), Stubborn(0.1), LOSS, [])
 
 
 def test_layers_without_a_seed_get_one_from_train_seed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 from stages.training.tensorflow_setup import keras
 
 SET_BY_KERAS = ("_model", "params")
-# Objects of these types have no state of their own.
 IMMUTABLE = (
-    *(FunctionType, BuiltinFunctionType, np.ufunc, type, PurePath),
+    BuiltinFunctionType,
+    np.ufunc,
+    type,
+    PurePath,
     keras.optimizers.schedules.LearningRateSchedule,
 )
 
@@ -21,7 +23,7 @@ Attributes = dict[str, Any]
 
 
 class CannotSave(TypeError):
-    """A value has a type that a checkpoint cannot save."""
+    """A value cannot be saved; the message says why."""
 
 
 def attributes(callback: Any, initial: Attributes) -> Attributes:
@@ -35,32 +37,63 @@ def attributes(callback: Any, initial: Attributes) -> Attributes:
     return {
         name: value
         for name, value in vars(callback).items()
-        if name not in SET_BY_KERAS
-        and not (isinstance(value, IMMUTABLE) and value is initial.get(name))
+        if name not in SET_BY_KERAS and not (is_stateless(value) and value is initial.get(name))
     }
 
 
-def encode(value: Any, arrays: list[Any]) -> Any:
-    """Encodes a value as JSON; its arrays are appended to `arrays`.
+def restore(callback: Any, state: Attributes) -> None:
+    """Gives a callback the attributes of `attributes`, and no others."""
+    for name, value in list(vars(callback).items()):
+        if name not in SET_BY_KERAS and not is_stateless(value):
+            del vars(callback)[name]
+    vars(callback).update(state)
+
+
+def is_stateless(value: Any) -> bool:
+    """Whether a value cannot change. A function can if it uses a list of another function."""
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return all(is_number_or_text(cell) or is_stateless(cell) for cell in cells)
+    return isinstance(value, IMMUTABLE)
+
+
+def is_number_or_text(value: Any) -> bool:
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def encode(value: Any, arrays: list[Any], seen: set[int]) -> Any:
+    """Encodes a value as JSON.
+
+    Args:
+        value: None, a number, a text, an array, a function that can be imported, or a list, tuple
+            or dictionary of these.
+        arrays: its arrays are appended to this list.
+        seen: the ids of lists, dictionaries and arrays that have been encoded.
 
     Raises:
-        CannotSave: the value is not None, a number, a text, an array, a function that can be
-            imported, or a list, tuple or dictionary of these.
+        CannotSave: the value has another type, or a part of it was encoded before: two attributes
+            that are one object would become two.
     """
-    if value is None or type(value) in (bool, int, float, str):
+    if is_number_or_text(value):
         return value
-    if type(value) in (list, tuple):
-        return {type(value).__name__: [encode(item, arrays) for item in value]}
-    if type(value) is dict:
-        return {"dict": [[encode(item, arrays) for item in pair] for pair in value.items()]}
-    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
+    if type(value) is tuple:
+        return {"tuple": [encode(item, arrays, seen) for item in value]}
+    if isinstance(value, np.generic) and not value.dtype.hasobject:
         arrays.append(np.asarray(value))
-        return {"array" if isinstance(value, np.ndarray) else "scalar": len(arrays) - 1}
-    if isinstance(value, FunctionType):
-        code = {"function": [value.__module__, value.__qualname__]}
-        if is_importable(value):
-            return code
-    raise CannotSave(type(value).__name__)
+        return {"scalar": len(arrays) - 1}
+    if isinstance(value, FunctionType) and is_importable(value):
+        return {"function": [value.__module__, value.__qualname__]}
+    if id(value) in seen:
+        raise CannotSave(f"shares a {type(value).__name__} with another attribute")
+    seen.add(id(value))
+    if type(value) is list:
+        return {"list": [encode(item, arrays, seen) for item in value]}
+    if type(value) is dict:
+        return {"dict": [[encode(item, arrays, seen) for item in pair] for pair in value.items()]}
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        arrays.append(value)
+        return {"array": len(arrays) - 1}
+    raise CannotSave(f"has the type {type(value).__name__}")
 
 
 def decode(code: Any, arrays: list[Any]) -> Any:

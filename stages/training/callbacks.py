@@ -1,4 +1,4 @@
-"""Keras callbacks of the stage train, and the checks of the user's callbacks."""
+"""Keras callbacks of the stage train: divergence, checkpoint and progress."""
 
 import hashlib
 import math
@@ -10,16 +10,16 @@ import numpy.typing as npt
 from stages.common.command_line import raise_if_signalled
 from stages.common.errors import UserError
 from stages.common.progress import Progress
-from stages.training.callback_state import Attributes, CannotSave, attributes, encode
-from stages.training.checkpoint import Checkpoint, State
-from stages.training.history import metric_names
-from stages.training.tensorflow_setup import keras
-
-NETWORK = "stages/training/network.py"
-BATCH_METHODS = (
-    *("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"),
-    *("on_test_batch_begin", "on_test_batch_end"),
+from stages.training.callback_state import (
+    Attributes,
+    CannotSave,
+    attributes,
+    encode,
+    restore,
 )
+from stages.training.checkpoint import Checkpoint, State
+from stages.training.definition_checks import DEFINITION
+from stages.training.tensorflow_setup import keras
 
 
 class StopAtDivergence(keras.callbacks.Callback):  # type: ignore[misc]
@@ -45,28 +45,32 @@ class StopAtDivergence(keras.callbacks.Callback):  # type: ignore[misc]
 class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
     """Saves the state of the training after each epoch, and restores it.
 
-    It must follow the user's callbacks, whose state it saves. If their state cannot be saved, it
-    says so and saves nothing: a killed training then starts again at epoch 1.
+    It must follow the callbacks whose state it saves. If their state cannot be saved, it says so
+    and saves nothing: a killed training then starts again at epoch 1.
 
     Args:
         checkpoint: the file.
-        callbacks: the user's callbacks.
+        callbacks: the callbacks whose state it saves.
 
     Attributes:
         history: Keras's logs of each epoch so far, including those before a restart.
-        weights: SHA-256 of the network's weights after each of these epochs.
+        digests: SHA-256 of the network's weights after each of these epochs.
+        saved: the state to be restored, or None.
+        initial: attributes of each callback at the start of the training.
+        is_saving: whether the state can be saved.
     """
 
     def __init__(self, checkpoint: Checkpoint, callbacks: Sequence[Any]) -> None:
         super().__init__()
         self.checkpoint, self.callbacks = checkpoint, callbacks
-        self.is_saving = True
         self.history: list[dict[str, float]] = []
-        self.weights: list[str] = []
-        self.restored: list[Attributes] = []
+        self.digests: list[str] = []
+        self.saved: State | None = None
+        self.initial: list[Attributes] = []
+        self.is_saving = True
 
-    def resume(self, network: Any, epochs: int) -> int:
-        """Restores the saved state, if there is a valid one.
+    def load(self, network: Any, epochs: int) -> int:
+        """Loads the saved state, if there is a valid one; the start of `fit` restores it.
 
         Args:
             network: a keras.Model with all its variables and those of its optimizer.
@@ -76,49 +80,53 @@ class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
             The number of epochs not to be trained again: `epochs` if a callback had stopped the
             training.
         """
-        state = self.checkpoint.load(values(network), epochs)
-        if not state:
+        self.saved = self.checkpoint.load(values(network), epochs)
+        if not self.saved:
             return 0
-        print(f"Resuming after epoch {len(state.history)} ({self.checkpoint.path})")
-        for variable, value in zip(variables(network), state.variables, strict=True):
-            variable.assign(value)
-        self.history, self.weights = state.history, state.weights
-        self.restored = state.callbacks
-        return epochs if state.is_stopped else len(self.history)
+        self.history, self.digests = self.saved.history, self.saved.digests
+        print(f"Resuming after epoch {len(self.history)} ({self.checkpoint.path})")
+        return epochs if self.saved.is_stopped else len(self.history)
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        # The callbacks' own on_train_begin has run before: it resets their state.
+        # The callbacks' own on_train_begin has run before: it sets their initial state.
         self.initial = [dict(vars(callback)) for callback in self.callbacks]
-        for callback, state in zip(self.callbacks, self.restored, strict=False):
-            vars(callback).update(state)
-        self.check_savable()
+        if self.saved:
+            for variable, value in zip(variables(self.model), self.saved.variables, strict=True):
+                variable.assign(value)
+            for callback, state in zip(self.callbacks, self.saved.callbacks, strict=True):
+                restore(callback, state)
+        self.stop_saving_if_impossible()
 
-    def check_savable(self) -> None:
-        """Stops saving, with a line, if an attribute of a callback cannot be saved."""
+    def stop_saving_if_impossible(self) -> None:
+        seen: set[int] = set()
         for callback, initial in zip(self.callbacks, self.initial, strict=True):
             for name, value in attributes(callback, initial).items():
                 try:
-                    encode(value, [])
-                except CannotSave as kind:
+                    encode(value, [], seen)
+                except CannotSave as problem:
                     self.is_saving = False
                     self.checkpoint.remove()
                     print(
-                        f"{type(callback).__name__}.{name} has the type {kind}, which no "
-                        "checkpoint can save: a killed training starts again at epoch 1"
+                        f"{type(callback).__name__}.{name} {problem}, which no checkpoint can "
+                        "save: a killed training starts again at epoch 1"
                     )
                     return
 
-    def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
-        self.history.append({name: float(value) for name, value in logs.items()})
-        self.weights.append(weights_digest(self.model))
-        states = [attributes(*pair) for pair in zip(self.callbacks, self.initial, strict=True)]
-        state = State(
-            values(self.model), self.history, self.weights, states, self.model.stop_training
-        )
+    def on_epoch_end(self, _: int, logs: dict[str, Any]) -> None:
+        self.history.append({name: log_value(name, value) for name, value in logs.items()})
+        self.digests.append(weights_digest(self.model))
         if self.is_saving:
-            self.check_savable()
+            self.stop_saving_if_impossible()
         if self.is_saving:
-            self.checkpoint.save(state)
+            self.checkpoint.save(
+                State(
+                    values(self.model),
+                    self.history,
+                    self.digests,
+                    [attributes(*pair) for pair in zip(self.callbacks, self.initial, strict=True)],
+                    self.model.stop_training,
+                )
+            )
         raise_if_signalled()
 
     def epoch_of_weights(self, network: Any, validation: Any) -> tuple[int, dict[str, float]]:
@@ -132,12 +140,21 @@ class SaveCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
             validation: the tf.data.Dataset for validation.
         """
         digest = weights_digest(network)
-        for epoch in range(len(self.weights), 0, -1):
-            if self.weights[epoch - 1] == digest:
+        for epoch in range(len(self.digests), 0, -1):
+            if self.digests[epoch - 1] == digest:
                 return epoch, self.history[epoch - 1]
         results = network.evaluate(validation, return_dict=True, verbose=0)
         validated = {f"val_{name}": value for name, value in results.items()}
         return len(self.history), self.history[-1] | validated
+
+
+def log_value(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{DEFINITION}: a callback adds {name} = {value!r:.80} to the logs; expected a number"
+        ) from None
 
 
 def variables(network: Any) -> list[Any]:
@@ -157,48 +174,20 @@ def weights_digest(network: Any) -> str:
 
 
 class ShowProgress(keras.callbacks.Callback):  # type: ignore[misc]
-    """Shows a progress bar, or prints a line for each epoch."""
+    """Shows a progress bar, or prints a line for each epoch.
 
-    def __init__(self, progress: Progress, epochs: int) -> None:
+    Args:
+        progress: the bar.
+        epochs: number of epochs of the whole training.
+        metrics: names of the metrics that are shown.
+    """
+
+    def __init__(self, progress: Progress, epochs: int, metrics: Sequence[str]) -> None:
         super().__init__()
         self.progress, self.epochs = progress, epochs
+        self.names = [*metrics, *(f"val_{name}" for name in metrics)]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self.progress.advance(1)
-        names = metric_names(logs)
-        figures = [f"{name} {logs[name]:.4f}" for name in (*names, *(f"val_{n}" for n in names))]
-        self.progress.step(f"epoch {epoch + 1}/{self.epochs}: {', '.join(figures)}")
-
-
-def check_callbacks(callbacks: Sequence[Any]) -> None:
-    """Checks that callbacks work with compiled epochs and with this stage's checkpoint.
-
-    Raises:
-        UserError: one is no callback, has a method for each batch, or restores a state of its own.
-    """
-    for callback in callbacks:
-        name = type(callback).__name__
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise UserError(f"{NETWORK}: callbacks() has a {name}; expected keras.callbacks only")
-        if isinstance(callback, keras.callbacks.BackupAndRestore):
-            raise UserError(
-                f"{NETWORK}: callbacks() has a BackupAndRestore, whose file is not a dependency; "
-                "remove it, since a killed training resumes without it"
-            )
-        for method in BATCH_METHODS:
-            if is_called_for_batches(callback, method):
-                raise UserError(
-                    f"{NETWORK}: the callback {name} has {method}, but whole epochs are compiled, "
-                    "so nothing can be called for each batch; use on_epoch_end"
-                )
-
-
-def is_called_for_batches(callback: Any, method: str) -> bool:
-    """Whether a method does anything for a batch."""
-    idle = [keras.callbacks.Callback]
-    if getattr(callback, "save_freq", None) == "epoch":
-        idle.append(keras.callbacks.ModelCheckpoint)
-    if getattr(callback, "update_freq", None) == "epoch":
-        idle.append(keras.callbacks.TensorBoard)
-    own = getattr(type(callback), method)
-    return method in vars(callback) or own not in [getattr(kind, method) for kind in idle]
+        figures = ", ".join(f"{name} {logs[name]:.4f}" for name in self.names)
+        self.progress.step(f"epoch {epoch + 1}/{self.epochs}: {figures}")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from stages.common.atomic_write import atomic_write
 from stages.data.arrays import SUMS, UNREADABLE
 from stages.training.callback_state import Attributes, decode, encode
+from stages.training.definition_checks import check_input_files
 from stages.training.network import INPUT_FILES
 
 Array = npt.NDArray[Any]
@@ -35,14 +36,14 @@ class State(NamedTuple):
     Attributes:
         variables: weights, other state of layers, and optimizer state.
         history: Keras's logs of each epoch so far.
-        weights: SHA-256 of the network's weights after each epoch so far.
+        digests: SHA-256 of the network's weights after each epoch so far.
         callbacks: attributes of each callback of the user.
         is_stopped: whether a callback has stopped the training.
     """
 
     variables: list[Array]
     history: list[dict[str, float]]
-    weights: list[str]
+    digests: list[str]
     callbacks: list[Attributes]
     is_stopped: bool
 
@@ -68,11 +69,12 @@ class Checkpoint:
             CannotSave: a callback has an attribute that cannot be saved.
         """
         of_callbacks: list[Array] = []
+        seen: set[int] = set()
         about = {
             "dependencies": self.dependencies,
             "history": state.history,
-            "weights": state.weights,
-            "callbacks": [encode(attributes, of_callbacks) for attributes in state.callbacks],
+            "digests": state.digests,
+            "callbacks": [encode(attributes, of_callbacks, seen) for attributes in state.callbacks],
             "is_stopped": state.is_stopped,
             "variables": len(state.variables),
         }
@@ -120,7 +122,7 @@ def read(path: Path) -> tuple[dict[str, Any], State]:
     count = about["variables"]
     callbacks = [decode(code, arrays[count:]) for code in about["callbacks"]]
     state = State(
-        arrays[:count], about["history"], about["weights"], callbacks, about["is_stopped"]
+        arrays[:count], about["history"], about["digests"], callbacks, about["is_stopped"]
     )
     return about, state
 
@@ -152,6 +154,7 @@ def dependencies(data: Path, parameters: str) -> dict[str, str]:
         data: a directory written by arrays.save_arrays.
         parameters: all parameters that the training reads.
     """
+    check_input_files(INPUT_FILES)
     code = [Path("requirements.txt"), *sorted(Path("stages").rglob("*.py")), *INPUT_FILES]
     return {"data": digest([data / SUMS]), "parameters": parameters, "code": digest(code)}
 

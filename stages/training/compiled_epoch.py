@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from stages.common.errors import UserError
 from stages.training.augmentation import Augmenter
+from stages.training.definition_checks import DEFINITION, check_metrics, check_sample_weight
 from stages.training.deterministic_layers import deterministic_layers
 from stages.training.input_pipeline import zero_copy_tensor
-from stages.training.network_checks import NOT_COMPILABLE, check_metrics, check_sample_weight
+from stages.training.network_checks import NOT_COMPILABLE
 from stages.training.tensorflow_setup import tf
 
 Array = npt.NDArray[Any]
@@ -31,8 +32,9 @@ def compile_epochs(
 ) -> None:
     """Makes a network's `fit` train a whole epoch in each step; pass `permutations` to it.
 
-    Each batch is trained by Keras's own `train_step`, so optimizer, loss and metrics do what they
-    do in Keras. Its `evaluate` still takes images and labels.
+    It replaces the network's `train_step` by a loop that calls Keras's own `train_step` for each
+    batch, so optimizer, loss and metrics do what they do in Keras. `fit` and `train_on_batch` then
+    take no images any more, but `evaluate` and `predict` do.
 
     Args:
         network: a compiled keras.Model from images, (n, …), to probabilities, (n, classes).
@@ -57,8 +59,13 @@ def compile_epochs(
         data.append(tf.constant(sample_weight, tf.float32))
     train_batch, evaluate_batch = network.train_step, network.test_step
 
-    def train_epoch(epoch_and_permutation: tuple[Any, Any]) -> Any:
-        epoch, permutation = epoch_and_permutation
+    def train_epoch(epoch_and_permutation: tuple[Any, ...]) -> Any:
+        epoch, permutation = epoch_and_permutation[:2]
+        if permutation.dtype != tf.int32 or permutation.shape != (len(y),):
+            raise UserError(
+                f"{DEFINITION}: a callback calls fit or train_on_batch, which train whole epochs "
+                "of the training images here; expected neither"
+            )
         noise = augmenter.noise(len(y), epoch) if augmenter else None  # (n, k)
 
         def train(start: Any, size: int) -> None:
@@ -79,7 +86,8 @@ def compile_epochs(
             return evaluate_batch(batch)
 
         def evaluate_part(start: Any, size: int) -> None:
-            evaluate_batch(tuple(tf.gather(tensor, start + tf.range(size)) for tensor in batch))
+            indices = start + tf.range(size)
+            evaluate_batch(tuple(None if t is None else tf.gather(t, indices) for t in batch))
 
         # In parts: the outputs of a convolution for all images at once would take gigabytes.
         with deterministic_layers():
@@ -98,11 +106,11 @@ def for_each_batch(step: Callable[[Any, int], None], images: int, batch_size: in
         batch_size: size of all batches but the last.
     """
 
-    def train_and_count(i: Any) -> Any:
+    def step_and_count(i: Any) -> Any:
         step(i * batch_size, batch_size)
         return i + 1
 
     batches, rest = divmod(images, batch_size)
-    tf.while_loop(lambda i: i < batches, train_and_count, [0])
+    tf.while_loop(lambda i: i < batches, step_and_count, [0])
     if rest:
         step(batches * batch_size, rest)

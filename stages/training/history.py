@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 
 from stages.common.atomic_write import atomic_write, remove
 from stages.common.errors import UserError
+from stages.common.params import read_yaml
 
 PREFIXES = {"train": "", "validation": "val_"}  # of Keras's names of logs, for each split
 METRICS = ("loss", "accuracy")  # that every training has
@@ -26,17 +27,17 @@ class History:
     Args:
         live: a dvclive.Live.
         directory: where its files are copied to.
+        metrics: their names, loss first. Other logs, which callbacks add, are not recorded.
     """
 
-    def __init__(self, live: Any, directory: Path) -> None:
+    def __init__(self, live: Any, directory: Path, metrics: Sequence[str]) -> None:
         self.live, self.directory = live, directory
-        self.curves: dict[str, list[dict[str, Any]]] = {}
+        self.curves: dict[str, list[dict[str, Any]]] = {name: [] for name in metrics}
 
     def add_epoch(self, logs: Logs) -> None:
         """Adds Keras's logs of the next epoch as points of the curves, and as metrics."""
         epoch = self.live.step
-        for name in metric_names(logs):
-            points = self.curves.setdefault(name, [])
+        for name, points in self.curves.items():
             for split, prefix in PREFIXES.items():
                 value = round(logs[prefix + name], 6)
                 points.append({"step": epoch, "split": split, name: value})
@@ -49,7 +50,7 @@ class History:
         """Replaces the metrics by those of an epoch."""
         self.live.step = epoch
         # Each metric is a column in DVC's tables. The loss is in its curve.
-        for name in metric_names(logs)[1:]:
+        for name in list(self.curves)[1:]:
             for split, prefix in PREFIXES.items():
                 value = round(logs[prefix + name], 6)
                 self.live.log_metric(f"{split}/{name}", value, plot=False)
@@ -58,12 +59,6 @@ class History:
         for path in source.rglob("*.*"):
             with atomic_write(self.directory / path.relative_to(source)) as copy:
                 shutil.copyfile(path, copy)
-
-
-def metric_names(logs: Logs) -> list[str]:
-    """The metrics in Keras's logs, loss first; not the learning rate that a callback adds."""
-    names = [name for name in logs if f"val_{name}" in logs]
-    return sorted(names, key=lambda name: name != "loss")
 
 
 def check_declared(metrics: Iterable[str], directory: Path) -> None:
@@ -76,10 +71,11 @@ def check_declared(metrics: Iterable[str], directory: Path) -> None:
     Raises:
         UserError: it has none.
     """
-    text = Path("dvc.yaml").read_text(encoding="utf-8")
+    train = read_yaml(Path("dvc.yaml"))["stages"]["train"]
+    declared = {name for plot in train["plots"] for name in ([plot] if str(plot) == plot else plot)}
     for name in metrics:
-        path = directory / f"plots/custom/{name}.json"
-        if path.as_posix() not in text:
+        path = (directory / f"plots/custom/{name}.json").as_posix()
+        if path not in declared:
             raise UserError(
                 f"dvc.yaml: the stage train has no {path} for the metric {name}; "
                 "expected an entry of its plots, like that of accuracy.json"
@@ -87,7 +83,7 @@ def check_declared(metrics: Iterable[str], directory: Path) -> None:
 
 
 @contextmanager
-def write_history(directory: Path) -> Iterator[History]:
+def write_history(directory: Path, metrics: Sequence[str] = METRICS) -> Iterator[History]:
     """Writes the metrics of a training with DVCLive while it runs.
 
     After each epoch the files contain all epochs as curves and the last metrics; each file is
@@ -95,6 +91,7 @@ def write_history(directory: Path) -> Iterator[History]:
 
     Args:
         directory: output directory, which is replaced.
+        metrics: names of the metrics, loss first.
 
     Raises:
         UserError: the git repository has no commit, which DVCLive requires.
@@ -115,7 +112,7 @@ def write_history(directory: Path) -> Iterator[History]:
         with Live(str(partial), dvcyaml=None, save_dvc_exp=False) as live:
             remove(directory)
             live.step = 1
-            yield History(live, directory)
+            yield History(live, directory, metrics)
     except SCMError:
         raise UserError(
             "git: no repository with a commit here (a ZIP download?); git clone gives one"

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.common.errors import UserError
+from stages.training.definition_checks import resolve_loss
 from stages.training.tensorflow_setup import keras
+
+BASES = {"Loss", "LossFunctionWrapper", "KerasSaveable"}  # classes of all losses
 
 
 def encode_labels(labels: npt.NDArray[np.uint8], classes: int, loss: Any) -> npt.NDArray[Any]:
@@ -31,20 +33,9 @@ def encode_labels(labels: npt.NDArray[np.uint8], classes: int, loss: Any) -> npt
 
 def takes_integers(loss: Any) -> bool:
     """Whether a loss takes integer labels: a custom loss, or one of Keras's sparse losses."""
-    if loss in ("crossentropy", "ce"):  # Keras chooses the loss by the labels
+    found = resolve_loss(loss)
+    kinds = type(found).__mro__ if isinstance(found, keras.losses.Loss) else [found]
+    names = {kind.__name__ for kind in kinds if kind.__module__.startswith("keras.")} - BASES
+    if not names:  # a custom loss
         return True
-    try:
-        loss = keras.losses.get(loss)
-    except ValueError:
-        raise UserError(
-            f"stages/training/network.py: LOSS is {loss!r:.80}; expected a loss of keras.losses, "
-            "or a function of labels and probabilities"
-        ) from None
-    kinds = type(loss).__mro__ if isinstance(loss, keras.losses.Loss) else [loss]
-    names = [
-        kind.__name__
-        for kind in kinds
-        if kind.__module__.startswith("keras.") and kind.__name__ != "Loss"
-    ]
-    is_custom = not set(names) - {"LossFunctionWrapper", "KerasSaveable"}
-    return is_custom or any("sparse" in name.lower() for name in names)
+    return any("sparse" in name.lower() for name in names)

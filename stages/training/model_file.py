@@ -12,6 +12,7 @@ import numpy as np
 from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError
 from stages.data.scaling import Scaling
+from stages.training.definition_checks import DEFINITION
 from stages.training.network_checks import NetworkProblem, check_network, raise_for_layer
 from stages.training.tensorflow_setup import keras
 
@@ -36,22 +37,27 @@ def save_network(network: Any, metrics: Sequence[Any], scaling: Scaling, path: P
             file.attrs[CHECKSUM] = checksum(file)
 
 
-def check_savable(network: Any, optimizer: Any) -> None:
-    """Checks before the training that network and optimizer can be saved and loaded again.
+def check_savable(network: Any, optimizer: Any, loss: Any, metrics: Sequence[Any]) -> None:
+    """Saves and loads a network before it is trained, since not everything can be saved.
 
     Args:
-        network: a network that is not compiled: Keras's HDF5 writer changes a compiled one.
-        optimizer: a keras.optimizers.Optimizer.
+        network: a network that is not compiled. It must be compiled afterwards: Keras's HDF5 writer
+            changes a compiled one.
+        optimizer: as for `compile`.
+        loss: as for `compile`.
+        metrics: as for `compile`.
 
     Raises:
-        UserError: they cannot be; the message names the layer.
+        UserError: it cannot be saved or loaded; the message names the layer.
     """
     raise_for_layer(network, save_and_load)
     try:
-        type(optimizer).from_config(optimizer.get_config())
+        network.compile(optimizer, loss, metrics=metrics)
+        with tempfile.TemporaryDirectory() as directory:
+            save_network(network, metrics, Scaling(0.0, 1.0), Path(directory) / "network.h5")
     except Exception as problem:  # a user's class may raise anything
         raise UserError(
-            f"The optimizer {optimizer.name} could not be saved and loaded again: {reason(problem)}"
+            f"{DEFINITION}: optimizer(), LOSS or metrics() could not be saved: {reason(problem)}"
         ) from None
 
 

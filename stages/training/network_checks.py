@@ -1,7 +1,6 @@
 """Checks of a network before it is trained or used; each error names the layer."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 from stages.common.errors import UserError
 from stages.training.tensorflow_setup import keras, tf
 
-DEFINITION = "stages/training/network.py"
 # Operations that use TensorFlow's global random generator, whose state is in no checkpoint.
 UNSEEDED = {"Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal"}
 # Layers that do what the section augmentation of params.yaml does.
@@ -32,8 +30,15 @@ def check_network(network: Any, name: str, image_shape: tuple[int, ...], classes
         UserError: the network has other inputs or outputs, or its weights are not finite.
     """
     inputs, outputs = getattr(network, "inputs", None), getattr(network, "outputs", None)
-    if not inputs or not outputs:
+    is_subclass = not type(network).__module__.startswith("keras.")
+    if not inputs or not outputs or is_subclass:
         raise UserError(f"{name} is a {type(network).__name__}; expected Sequential or functional")
+    for layer in network.layers:
+        if "bfloat16" in (layer.compute_dtype, layer.variable_dtype):
+            raise UserError(
+                f"The layer {layer.name} has the type bfloat16, which TensorFlow cannot compute "
+                "with AVX2; expected float32 or mixed_float16"
+            )
     for tensors, shape, what in (
         (inputs, (None, *image_shape), "inputs"),
         (outputs, (None, classes), "outputs"),
@@ -62,53 +67,6 @@ def check_trainable(network: Any) -> None:
             cannot save.
     """
     raise_for_layer(network, check_program)
-
-
-def check_metrics(network: Any, x: Any, y: Any) -> None:
-    """Computes loss and metrics of a compiled network once, which creates their variables.
-
-    Args:
-        network: a compiled keras.Model.
-        x: images, float32 of shape (n, …).
-        y: labels as the loss takes them, of shape (n,) or (n, classes).
-
-    Raises:
-        UserError: loss or metrics do not fit the labels, or one of them is not a single number.
-    """
-    # With as many images as classes, arrays of wrong shapes might be broadcast without an error.
-    images = network.output_shape[-1] + 1
-    x, y = x[:images], y[:images]
-    try:
-        probabilities = network(x, training=False)
-        network.compute_loss(x, y, probabilities)
-        results = network.compute_metrics(x, y, probabilities)
-        network.reset_metrics()
-    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as problem:
-        reason = " ".join(str(problem).split())
-        raise UserError(
-            f"{DEFINITION}: LOSS or metrics() cannot be computed of labels {y.shape[1:]} and "
-            f"probabilities {probabilities.shape[1:]}: {reason:.300}"
-        ) from None
-    for name, value in results.items():
-        if np.ndim(value) or not re.fullmatch(r"[\w-]+", name):
-            raise UserError(
-                f"{DEFINITION}: the metric {name!r} has the shape {np.shape(value)}; "
-                "expected a single number, and a name of letters, digits, - and _"
-            )
-    if "accuracy" not in results:
-        raise UserError(
-            f'{DEFINITION}: metrics() is {list(results)[1:]}; expected also "accuracy", which '
-            "studies and reports read"
-        )
-
-
-def check_sample_weight(weights: Any, images: int) -> None:
-    """Raises UserError unless there is a finite number for each training image."""
-    if np.shape(weights) != (images,) or not np.isfinite(weights).all():
-        raise UserError(
-            f"{DEFINITION}: sample_weight() returns an array of shape {np.shape(weights)}; "
-            f"expected {images} finite numbers, one for each training image, or None"
-        )
 
 
 @contextmanager
@@ -162,18 +120,32 @@ def check_program(network: Any) -> None:
             else NOT_COMPILABLE
         )
     program = training_call(network).get_concrete_function(*input_specs(network))
-    known = {id(variable.value) for variable in network.variables}
+    check_reproducible(program, network.variables)
+
+
+def check_reproducible(program: Any, variables: Iterable[Any]) -> None:
+    """Checks that a program has no other state than these variables.
+
+    Args:
+        program: a concrete tf.function.
+        variables: Keras's variables, which a checkpoint saves, or which are set to their initial
+            values in each epoch.
+
+    Raises:
+        NetworkProblem: it uses another variable, or TensorFlow's global random generator.
+    """
+    known = {id(variable.value) for variable in variables}
     for variable in program.variables:
         if id(variable) not in known:
             raise NetworkProblem(
                 f"uses a variable that is not the network's, {variable.name}; it must be made by "
-                "add_weight, or in a keras.random.SeedGenerator of the layer, to be saved"
+                "add_weight, or in a keras.random.SeedGenerator of a layer, to be saved"
             )
     for operation in operations(program):
         if operation in UNSEEDED or operation.startswith("Random"):
             raise NetworkProblem(
                 f"draws random numbers without a seed ({operation}); use keras.random with a "
-                "keras.random.SeedGenerator of the layer"
+                "keras.random.SeedGenerator of a layer"
             )
 
 
