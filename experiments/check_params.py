@@ -18,6 +18,7 @@ from stages.common.params import (
     check_range,
     raise_if_any,
     read_yaml,
+    renamed_message,
     section_name,
     validation_errors,
 )
@@ -66,13 +67,12 @@ def validate(document: Any, path: Path) -> dict[str, Any]:
             [f"the file contains {as_yaml(document)}; expected the sections {names}"], path
         )
     errors = [line for schema in SCHEMAS.values() for line in validation_errors(document, schema)]
-    # A missing section has an error already, also if it has its old name.
-    renamed = {old for old, new in RENAMED_SECTIONS.items() if new not in document}
-    errors += [
-        f"{section} is not a section; expected {names}"
-        for section in document
-        if section not in SCHEMAS and section not in renamed
-    ]
+    for section in document:
+        if section in RENAMED_SECTIONS:
+            errors.append(renamed_message(section))
+        elif section not in SCHEMAS:
+            errors.append(f"{section} is not a section; expected {names}")
+    errors = list(dict.fromkeys(errors))  # a renamed section is also a missing one
     raise_if_any(errors, path)
 
     sections: dict[str, Any] = {

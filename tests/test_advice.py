@@ -123,8 +123,12 @@ def check_whole(project: Project) -> None:
     for path, md5 in locked_outputs(locked_stages(project.read(LOCKFILE))).items():
         if not md5.endswith(".dir"):
             assert md5_of(project.folder / path) == md5
+    for name, cached in cached_files(project).items():
+        assert (project.folder / name).is_dir() or md5_of(project.folder / name) == cached_md5(
+            cached
+        )
     for cached in (project.folder / ".dvc/cache/files/md5").glob("*/*"):
-        assert md5_of(cached) == f"{cached.parent.name}{cached.stem}"
+        assert md5_of(cached) == cached_md5(cached)
 
 
 @pytest.mark.parametrize("name", ADVICE)
@@ -148,6 +152,11 @@ def flip_a_byte(path: Path) -> None:
     path.chmod(0o644)
     path.write_bytes(content)
     path.chmod(0o444)  # DVC trusts read-only objects
+
+
+def cached_md5(cached: Path) -> str:
+    """The MD5 in the name of an object."""
+    return f"{cached.parent.name}{cached.stem}"
 
 
 def object_of(project: Project, md5: str) -> Path:

@@ -29,19 +29,13 @@ def damaged_objects(folder: Path = Path()) -> list[str]:
     except (UserError, OSError, *INVALID_CONTENT):
         return []  # other messages are about these files
     objects = Path(dvc_config(folder)["cache"]["dir"], "files/md5")
-    lines = []
-    for output in sorted(cached & set(locked)):
-        for file, path, md5 in objects_of_output(objects, output, locked[output]):
-            if file.exists() and md5_of(file) != md5.removesuffix(".dir"):
-                copy = folder / path
-                is_damaged = copy.is_file() and md5_of(copy) != md5
-                command = shlex.join(
-                    ["rm", "-f", *map(str, [file, copy] if is_damaged else [file])]
-                )
-                lines.append(
-                    f"{file}: damaged copy of {path} in DVC's cache. Run: {command} && dvc repro"
-                )
-    return lines
+    return [
+        f"{file}: damaged copy of {path} in DVC's cache. Run: rm -f {shlex.quote(str(file))} && "
+        "dvc repro"
+        for output in sorted(cached & set(locked))
+        for file, path, md5 in objects_of_output(objects, output, locked[output])
+        if file.exists() and md5_of(file) != md5.removesuffix(".dir")
+    ]
 
 
 def objects_of_output(objects: Path, output: str, md5: str) -> Iterator[tuple[Path, str, str]]:

@@ -154,7 +154,7 @@ def validation_errors(document: Any, schema: type[Section]) -> list[str]:
     if name not in document:
         for old, new in RENAMED_SECTIONS.items():
             if new == name and old in document:
-                return [f"the section {old} is now named {new}; rename it"]
+                return [renamed_message(old)]
         return [f"{name} is missing; expected a section with {field_names(schema)}"]
     try:
         schema.model_validate(document[name])
@@ -164,6 +164,10 @@ def validation_errors(document: Any, schema: type[Section]) -> list[str]:
             for error in problem.errors()[: MAX_ERROR_LINES + 1]
         ]
     return []
+
+
+def renamed_message(old: str) -> str:
+    return f"the section {old} is now named {RENAMED_SECTIONS[old]}; rename it"
 
 
 def validation_message(
