@@ -17,8 +17,9 @@ from stages.common.atomic_write import atomic_write
 
 mpl.rcdefaults()  # ignore the user's matplotlibrc
 mpl.rcParams["text.parse_math"] = False  # a branch name may contain $
-# From Okabe and Ito's palette for colour-blind readers.
-BLUE, ORANGE = "#0072B2", "#D55E00"
+# Okabe and Ito's palette for colour-blind readers, dark colours first.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLUE, ORANGE = COLORS[:2]
 DPI = 100
 BOX_PX = 84  # three times MNIST's 28
 Array = npt.NDArray[Any]
