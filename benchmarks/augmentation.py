@@ -11,7 +11,7 @@ from stages.evaluation.plots import draw_digits, save
 from stages.training.augmentation import Augmenter
 from stages.training.threads import set_threads
 
-PICTURE = Path("docs/augmentation.png")
+PLOT = Path("docs/augmentation.png")
 DIGITS, EPOCHS = 6, 5
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     ]
     grid = np.stack([images, *distorted], axis=1).reshape(-1, 28, 28)  # (d * (1 + e), 28, 28)
     captions = ["original", *(f"epoch {epoch}" for epoch in range(1, EPOCHS + 1))]
-    save(draw_digits(grid, captions * DIGITS, "Digits with random distortions"), PICTURE)
+    save(draw_digits(grid, captions * DIGITS, "Digits with random distortions"), PLOT)
 
 
 if __name__ == "__main__":
