@@ -230,7 +230,7 @@ def test_parameters_are_those_that_each_stage_was_run_with(
 
     # Now train has been run with other data than evaluate.
     project.set({"evaluate": {"worst": 25}, "normalize": {"validation": 500}})
-    mixed = "train was run with another data/normalized; expected"
+    mixed = "train was run with a different data/normalized; expected"
     output = project.dvc("repro", fails=True)
     repair = "dvc unfreeze train && dvc repro"
     assert f"dvc.lock: {mixed} stages of one run. Run: {repair}\n" in output
