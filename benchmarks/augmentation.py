@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.reader import read_params_with_changes
 from stages.common import command_line
-from stages.data.datasets import embedded_mnist_5k
+from stages.data.datasets import load_mnist_5k
 from stages.evaluation.plots import draw_digits, save
 from stages.training.augmentation import Augmenter
 from stages.training.threads import set_threads
@@ -17,7 +17,7 @@ DIGITS, EPOCHS = 6, 5
 
 def main() -> None:
     set_threads()
-    arrays = embedded_mnist_5k()
+    arrays = load_mnist_5k()
     first = [int(np.flatnonzero(arrays["y_train"] == digit)[0]) for digit in range(DIGITS)]
     images = arrays["x_train"][first].astype(np.float32)  # (d, 28, 28)
     limits = read_params_with_changes()["augmentation"]
