@@ -1,6 +1,7 @@
 # Commands for users; `make` lists them. The pipeline itself is dvc.yaml.
 
-# The first Python on PATH for which TensorFlow's pinned release exists. Exit status 3: another version.
+# The first Python on PATH for which TensorFlow's pinned release exists. SUPPORTED exits with status 3 if
+# there is no release for a version.
 SUPPORTED := import sys; sys.exit(3 * (not (3, 11) <= sys.version_info < (3, 14)))
 ifndef PYTHON
 PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -15,10 +16,10 @@ CLUSTER := .venv/.installed-cluster
 # Address of `make app`. Not `?=`: some shells export HOST, the machine's name.
 HOST := 127.0.0.1
 PORT := 8000
-# Other names of the page: make app NAMES="box.local digits.example.org".
+# Other names of the web page's host: make app NAMES="box.local digits.example.org".
 NAMES :=
-# Values are passed to the shell unexpanded, in its environment: in cost$5.png make would expand $5,
-# and in a recipe the shell would execute backticks.
+# These values reach the shell as environment variables. In a recipe, make would expand the $5 of
+# cost$5.png, and the shell would execute backticks.
 override A := $(value A)
 override B := $(value B)
 override IMAGE := $(value IMAGE)
@@ -28,7 +29,7 @@ override NAMES := $(value NAMES)
 override OPTIONS := $(value OPTIONS)
 export A B IMAGE HOST PORT NAMES OPTIONS
 
-# As after `. .venv/bin/activate`: the stages run `python`.
+# The stages run `python`, so .venv/bin comes first, as after `. .venv/bin/activate`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH
@@ -46,7 +47,7 @@ repro: $(VENV)  ## dvc repro on all of MNIST, after a check of params.yaml
 	dvc repro
 	@dvc metrics show metrics/evaluate.json
 
-# On a Ray cluster: RAY_ADDRESS=head:6379 make study. `set -f`: OPTIONS is split into words, but not
+# On a Ray cluster: RAY_ADDRESS=head:6379 make study. With `set -f` OPTIONS is split into words, but not
 # expanded as file names.
 study: $(if $(RAY_ADDRESS),$(CLUSTER),$(VENV))  ## compare widths and epochs (study.yaml); options: make study OPTIONS="--on test"
 	@set -f; python -m experiments.study $$OPTIONS
@@ -87,7 +88,7 @@ lint: $(DEVELOPMENT)  ## ruff, mypy, and the workflow against GitHub's schema
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --quiet
 # requirements.txt first: the other files use its versions.
-lock: $(DEVELOPMENT)  ## compile requirements*.txt anew from requirements*.in
+lock: $(DEVELOPMENT)  ## recompile requirements*.txt from requirements*.in
 	$(LOCK) requirements.in -o requirements.txt
 	for name in build app cluster dev; do \
 		$(LOCK) requirements-$$name.in -o requirements-$$name.txt || exit; done
@@ -116,7 +117,7 @@ $(VENV): requirements.txt
 $(APP): requirements.txt requirements-app.txt
 $(CLUSTER): requirements.txt requirements-cluster.txt
 $(DEVELOPMENT): requirements.txt requirements-app.txt requirements-cluster.txt requirements-dev.txt
-# Without compiled bytecode, TensorFlow's first import takes 20 s more, or each one if .venv is read-only.
+# Without compiled bytecode, TensorFlow's first import takes 20 s more; every import, if .venv is read-only.
 $(VENV) $(APP) $(CLUSTER) $(DEVELOPMENT): $(UV)
 	@.venv/bin/uv pip install $(HASHED) --compile-bytecode $$([ -t 2 ] || echo --quiet) \
 		$(patsubst %,-r %,$(filter %.txt,$^))

@@ -39,7 +39,7 @@ class Picture(NamedTuple):
 def main() -> None:
     arguments = parse_arguments()
     if not arguments.model.exists():
-        raise UserError(f"{arguments.model} is missing; make repro makes it")
+        raise UserError(f"{arguments.model} is missing. Run: make repro")
     if arguments.show:
         check_replaceable(arguments.show, [arguments.model, *arguments.files])
 

@@ -9,7 +9,6 @@ results differ.
 """
 
 import argparse
-import importlib.metadata
 import os
 import re
 import shutil
@@ -19,11 +18,12 @@ from pathlib import Path
 
 from benchmarks.common import ROOT
 from benchmarks.processors import compare_processors
+from experiments.study.cluster import installed_versions
 from stages.common import command_line
 from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError
 
-# The first server processor of ARM, a current one, and one with all features, including SVE.
+# Processors of 2015 and 2019, and one with all features that QEMU emulates, including SVE.
 EMULATED = ("cortex-a72", "neoverse-n1", "max")
 PYTHON = "python3.11"
 DEBIAN_PACKAGES = [
@@ -83,10 +83,7 @@ def unpack_debian(directory: Path) -> None:
 def install_wheels(directory: Path) -> None:
     """Installs wheels for ARM, in the versions of the packages installed here, into site/."""
     pinned = re.findall(r"^[\w.-]+(?===)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
-    installed = {
-        re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower(): package.version
-        for package in importlib.metadata.distributions()
-    }
+    installed = installed_versions()
     # Pinned packages that are not installed are for other systems.
     pins = [
         f"{name}=={installed[name]}"

@@ -1,4 +1,4 @@
-"""Tables, cost of a command, and standard errors, for all benchmarks."""
+"""Markdown tables, standard errors, child processes of Python, and the cost of a command."""
 
 import os
 import subprocess

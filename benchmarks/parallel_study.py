@@ -1,15 +1,15 @@
-"""Eight trials of a study at a time, compared with the same number one after the other.
+"""Time of eight trials of a study: in thread pools of several sizes, on Ray, and one by one.
 
     python -m benchmarks.parallel_study
 
-It works in a clone of the last commit. Each eight trials have seeds of their own, so that DVC has
-no results for any; the data are prepared before the time is taken. If Ray is installed
-(requirements-cluster.txt), a cluster of this machine runs eight trials more, with a directory as
-the remote, which shows the cost of Ray.
+It works in a clone of HEAD. Each measurement has its own seeds, so that DVC has no results in its
+cache; the data are prepared before the clock starts. If Ray is installed
+(requirements-cluster.txt), a local cluster of one node is measured as well, with a directory as
+DVC's remote.
 """
 
 import argparse
-import math
+import itertools
 import os
 import secrets
 import subprocess
@@ -25,12 +25,12 @@ from typing import NamedTuple
 
 from benchmarks.common import ROOT, print_table
 from experiments.repository.clones import temporary_clone
-from experiments.repository.dvc_experiments import Changes, as_override, import_experiment
+from experiments.repository.dvc_experiments import Changes, hydra_value, import_experiment
 from experiments.repository.subprocesses import dvc, git
 from experiments.study.cluster import ADDRESS, check_cluster, run_on_cluster
 from experiments.study.grid import STUDY, read_study
 from experiments.study.local import run_locally
-from experiments.study.runner import Run
+from experiments.study.runner import TrialRunner
 from experiments.study.trial import commit_snapshot, prepare_data
 from stages.common import command_line
 from stages.data.mirrors import make_mirrors_absolute
@@ -61,12 +61,12 @@ def main() -> None:
     os.environ.pop(ADDRESS, None)
     make_mirrors_absolute()
     results: dict[str, Result] = {}
+    seeds = itertools.count(1000)
 
     def trials() -> dict[str, Changes]:
-        first = 1000 * (len(results) + 1)
         return {
             f"seed-{seed}": {"train.epochs": options.epochs, "train.seed": seed}
-            for seed in range(first, first + TRIALS)
+            for seed in itertools.islice(seeds, TRIALS)
         }
 
     with tempfile.TemporaryDirectory() as directory:
@@ -76,38 +76,35 @@ def main() -> None:
                 commit_snapshot(snapshot)
                 prepare_data(snapshot, 0, None)
                 for jobs in options.jobs:
-                    name = f"a pool, {jobs} at a time"
-                    results[name] = measure(name, partial(run_locally, snapshot, jobs), trials())
+                    name = f"thread pool, {jobs} at a time"
+                    results[name] = time_trials(
+                        name, partial(run_locally, snapshot, jobs), trials()
+                    )
             if find_spec("ray"):
                 with ray_cluster(Path(directory)) as address, temporary_clone("study") as snapshot:
                     commit_snapshot(snapshot)
                     prepare_data(snapshot, 0, check_cluster(address))
                     name = f"Ray on this machine, {processors()} at a time"
-                    run = partial(run_on_cluster, snapshot, address)
-                    results[name] = measure(name, run, trials())
+                    results[name] = time_trials(
+                        name, partial(run_on_cluster, snapshot, address), trials()
+                    )
             started = time.perf_counter()
             for changes in trials().values():
-                settings = (f"{key}={as_override(value)}" for key, value in changes.items())
+                settings = (f"{key}={hydra_value(value)}" for key, value in changes.items())
                 dvc("exp", "run", *(f"--set-param={setting}" for setting in settings))
             one_by_one = time.perf_counter() - started
 
-    print(f"{TRIALS} trials of {options.epochs} epochs\n")
     times = {name: result.seconds for name, result in results.items()}
     times["dvc exp run, one after the other"] = one_by_one
     print_table(
-        ("", "s", "of one after the other"),
+        (f"{TRIALS} trials of {options.epochs} epochs", "s", "/ one after the other"),
         [(name, f"{each:.0f}", f"{each / one_by_one:.2f}") for name, each in times.items()],
     )
     megabytes = max(result.bundle_bytes for result in results.values()) / 1e6
     print(f"\nA node returns {megabytes:.2f} MB per trial")
-    first = options.jobs[0]
-    seconds = results[f"a pool, {first} at a time"].seconds / TRIALS * first
-    for workers in (1, 2, 4, 100):
-        minutes = math.ceil(1000 / workers) * seconds / 60
-        print(f"1,000 trials of {seconds:.0f} s, workers: {workers}, minutes: {minutes:.0f}")
 
 
-def measure(name: str, run: Run, trials: Mapping[str, Changes]) -> Result:
+def time_trials(name: str, run_trials: TrialRunner, trials: Mapping[str, Changes]) -> Result:
     """Runs trials, imports the experiments and prints the time.
 
     Raises:
@@ -115,7 +112,7 @@ def measure(name: str, run: Run, trials: Mapping[str, Changes]) -> Result:
     """
     started = time.perf_counter()
     sizes = []
-    with closing(run(trials)) as finished:
+    with closing(run_trials(trials)) as finished:
         for _, future in finished:
             import_experiment(future.result())
             sizes.append(len(future.result()))

@@ -18,7 +18,7 @@ from stages.common import command_line
 from stages.data.mirrors import make_mirrors_absolute
 
 IDLE_RUNS = 9
-TUTORIAL = Path(__file__).with_name("tutorial.py")
+TUTORIAL_SCRIPT = Path(__file__).with_name("tutorial.py")
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         clone = Path(temporary) / "clone"
         git("clone", "--quiet", ".", clone)
         measure("python", "-m", "stages.download", cwd=clone)  # the script reads data/raw
-        script = measure(sys.executable, str(TUTORIAL), cwd=clone)
+        script = measure(sys.executable, str(TUTORIAL_SCRIPT), cwd=clone)
         shutil.rmtree(clone / "data")
         shutil.rmtree(clone / ".dvc/cache", ignore_errors=True)
         repro = measure("dvc", "repro", "--quiet", "--force", cwd=clone)

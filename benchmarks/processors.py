@@ -23,28 +23,39 @@ from stages.common.errors import UserError
 from stages.common.params import PARAMS, read_yaml
 
 RESULTS = (Path("metrics"), Path("plots"))
-# These replace all values of params.yaml that have an influence.
-TUTORIAL: Sections = {
+# All parameters that influence the results.
+TUTORIAL_PARAMS: Sections = {
     "download": {"dataset": "mnist-5k"},
     "normalize": {"scaling": "unit", "validation": 0},
     "model": {"hidden_units": [512, 256, 128]},
     "train": {
-        **{"epochs": 1, "batch_size": 32, "learning_rate": 0.001, "schedule": "constant"},
+        "epochs": 1,
+        "batch_size": 32,
+        "learning_rate": 0.001,
+        "schedule": "constant",
         "seed": 42,
     },
     "augmentation": {
-        **dict.fromkeys(("rotation", "scale", "shear", "shift", "elastic_amplitude"), 0),
+        "rotation": 0,
+        "scale": 0,
+        "shear": 0,
+        "shift": 0,
+        "elastic_amplitude": 0,
         "elastic_smoothness": 5,
     },
 }
 AUGMENTED: Sections = {
     "train": {"schedule": "cosine"},
     "augmentation": {
-        **{"rotation": 10, "scale": 0.1, "shear": 10, "shift": 1},
-        **{"elastic_amplitude": 1, "elastic_smoothness": 5},
+        "rotation": 10,
+        "scale": 0.1,
+        "shear": 10,
+        "shift": 1,
+        "elastic_amplitude": 1,
+        "elastic_smoothness": 5,
     },
 }
-# Changes of TUTORIAL.
+# Parameters that differ from TUTORIAL_PARAMS, by name of the training.
 TRAININGS: dict[str, Sections] = {
     "the tutorial's training": {},
     "with augmentation and cosine schedule": AUGMENTED,
@@ -79,7 +90,7 @@ def compare_processors(
 
     Args:
         commands: that start Python on an emulated processor, by its name.
-        trainings: changes of TUTORIAL by name.
+        trainings: changes of TUTORIAL_PARAMS by name.
 
     Returns:
         Whether all processors have the same digests.
@@ -95,7 +106,7 @@ def compare_processors(
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         copy_code(directory)
-        write_params(directory, merge(read_yaml(ROOT / PARAMS), TUTORIAL))
+        write_params(directory, merge(read_yaml(ROOT / PARAMS), TUTORIAL_PARAMS))
         for stage in ("download", "normalize"):
             run_stage(directory, stage)
         header = [f"{name}: model, results" for name in trainings]
@@ -105,7 +116,7 @@ def compare_processors(
 
 def train_and_digest(directory: Path, python: Sequence[str], changes: Sections) -> str:
     """The MD5 of the model, and the one of all metrics and plots."""
-    write_params(directory, merge(merge(read_yaml(ROOT / PARAMS), TUTORIAL), changes))
+    write_params(directory, merge(merge(read_yaml(ROOT / PARAMS), TUTORIAL_PARAMS), changes))
     for stage in ("train", "evaluate"):
         run_stage(directory, stage, python)
     results = [path for name in RESULTS for path in (directory / name).rglob("*") if path.is_file()]

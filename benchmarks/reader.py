@@ -1,9 +1,9 @@
-"""Accuracy and training time of the better reader, and of longer and wider trainings.
+"""Test error, accuracy on people's own digits, and training time of four settings.
 
     python -m benchmarks.reader tutorial reader longer wide [--seeds 1 2 3]
 
 Each training is `python -m stages.train` on all training images of data/normalized, in a temporary
-directory. The parameters were chosen on 10,000 held-out training images. People's own digits are in
+directory. docs/augmentation.md says how the settings were chosen. People's own digits are in
 ../shared/digits and are left out if this directory is missing.
 """
 
@@ -21,7 +21,7 @@ from app import CLASSES, IMAGE_SHAPE
 from benchmarks.common import ROOT, mean_and_error, print_table
 from benchmarks.labelled_pictures import peoples_digits, recognize
 from benchmarks.stage_runs import MODEL, Sections, copy_code, merge, run_stage, write_params
-from benchmarks.training import READER
+from experiments.reader import SETTINGS
 from stages.common import command_line
 from stages.common.params import PARAMS, read_yaml
 from stages.training.model_file import load_network
@@ -44,7 +44,7 @@ class Result(NamedTuple):
 
 
 def main() -> None:
-    reader: Sections = read_yaml(ROOT / READER)
+    reader: Sections = read_yaml(ROOT / SETTINGS)
     settings: dict[str, Sections] = {
         "tutorial": {},
         "reader": reader,
@@ -56,11 +56,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     arguments = parser.parse_args()
     set_threads()
-    tutorial: Sections = read_yaml(ROOT / PARAMS)
+    params: Sections = read_yaml(ROOT / PARAMS)
 
     def rows() -> Iterator[list[str]]:
         for name in arguments.settings:
-            sections = merge(tutorial, settings[name])
+            sections = merge(params, settings[name])
             results = [train(sections, seed) for seed in arguments.seeds]
             yield [
                 name,

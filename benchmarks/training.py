@@ -17,13 +17,12 @@ import numpy as np
 
 from app import CLASSES
 from benchmarks.common import run_python
+from experiments.reader import read_params_with_changes
 from stages.common import command_line
-from stages.common.params import PARAMS, read_yaml
 from stages.data.arrays import load_split
 
 METHODS = ("keras", "keras-metrics", "compiled", "compiled-metrics", "augmented")
 NORMALIZED = Path("data/normalized")
-READER = Path("reader.yaml")
 HIDDEN_UNITS = [512, 256, 128]
 BATCH_SIZE = 32
 LEARNING_RATE = 0.001
@@ -101,7 +100,6 @@ def train_compiled(
     from stages.training.augmentation import Augmenter
     from stages.training.build_network import build_network
     from stages.training.compiled_epoch import compile_epochs
-    from stages.training.hyperparameters import Augmentation
     from stages.training.input_pipeline import one_batch, permutations
     from stages.training.network import LOSS, optimizer
     from stages.training.threads import set_threads
@@ -111,8 +109,8 @@ def train_compiled(
     network = build_network(HIDDEN_UNITS, seed, image_shape, CLASSES)
     augmenter = None
     if method == "augmented":
-        parameters = read_yaml(PARAMS)["augmentation"] | read_yaml(READER)["augmentation"]
-        augmenter = Augmenter(Augmentation.model_validate(parameters), seed, 0.0, image_shape)
+        limits = read_params_with_changes()["augmentation"]
+        augmenter = Augmenter(limits, seed, 0.0, image_shape)
     network.compile(optimizer(LEARNING_RATE), LOSS, metrics=metrics(method))
     labels = {split: data[f"y_{split}"].astype(np.int32) for split in ("train", "test")}
     compile_epochs(network, data["x_train"], labels["train"], batch_size, augmenter=augmenter)

@@ -5,7 +5,7 @@ CI runs this first. `dvc repro` would bring a forgotten dvc.lock up to date with
 
 from experiments.repository.clones import check_repository
 from experiments.repository.lockfile_checks import REPAIR, changes_since_run
-from experiments.repository.pipeline import raise_if_frozen, stages
+from experiments.repository.pipeline import raise_if_frozen, read_stages
 from experiments.repository.subprocesses import git
 from stages.common import command_line
 from stages.common.errors import UserError
@@ -14,7 +14,7 @@ from stages.common.lockfile import LOCKFILE
 
 def main() -> None:
     check_repository()
-    raise_if_frozen(stages())  # `dvc status` says nothing about them
+    raise_if_frozen(read_stages())  # `dvc status` says nothing about them
     if changes := changes_since_run():
         lines = [
             f"{LOCKFILE}: {stage} is out of date: {', '.join(paths)} changed"

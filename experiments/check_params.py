@@ -1,7 +1,7 @@
 """Checks all of params.yaml, and the environment variable TRAINING_THREADS.
 
-`make` runs this before the pipeline. A stage finds a wrong value only after DVC has removed the
-stage's old outputs, so all values are checked first.
+`make repro` runs this before `dvc repro`: DVC removes the old outputs of a stage before the stage
+can find a wrong value.
 """
 
 import os

@@ -6,11 +6,7 @@ from pathlib import Path
 
 from experiments.check_params import read_params
 from experiments.repository.clones import temporary_clone
-from experiments.repository.dvc_experiments import (
-    export_experiment,
-    import_experiment,
-    run_experiment,
-)
+from experiments.repository.dvc_experiments import run_and_import_experiment
 from experiments.repository.recovery_steps import print_recovery_steps
 from stages.common import command_line
 from stages.common.atomic_write import atomic_write
@@ -25,10 +21,7 @@ def main() -> None:
     params = read_params()
     print_recovery_steps()
     with temporary_clone(NAME) as clone:
-        # allow_missing=False: DVC would skip stages whose data are missing.
-        changes = {"download.dataset": DATASET}
-        reference = run_experiment(clone, NAME, changes, live=True, allow_missing=False)
-        import_experiment(export_experiment(clone, reference))
+        run_and_import_experiment(clone, NAME, {"download.dataset": DATASET})
         with atomic_write(RESULTS) as partial:
             for directory in ("metrics", "plots"):
                 shutil.copytree(clone / directory, partial / directory)
@@ -44,7 +37,7 @@ The network of params.yaml, trained on {training_images:,} digits, tested on {te
 
 This was an experiment in a temporary clone: your files are unchanged.
 
-Pictures:  {RESULTS}/plots/*.png
+Plots:     {RESULTS}/plots/*.png
 Type next: . .venv/bin/activate      makes the command dvc available
            dvc exp apply {NAME}  use its network: make predict, make app
            make experiments          all experiments in a table

@@ -6,11 +6,7 @@ from typing import Any
 
 from experiments.check_params import read_params, validate
 from experiments.repository.clones import temporary_clone
-from experiments.repository.dvc_experiments import (
-    export_experiment,
-    import_experiment,
-    run_experiment,
-)
+from experiments.repository.dvc_experiments import run_and_import_experiment
 from experiments.repository.recovery_steps import print_recovery_steps
 from experiments.repository.subprocesses import CommandError, run_live
 from stages.common import command_line
@@ -26,9 +22,7 @@ def main() -> None:
     changes = flatten(read_changes())
     print_recovery_steps()
     with temporary_clone(NAME) as clone:
-        # allow_missing=False: DVC would skip stages whose data are missing.
-        reference = run_experiment(clone, NAME, changes, live=True, allow_missing=False)
-        import_experiment(export_experiment(clone, reference))
+        run_and_import_experiment(clone, NAME, changes)
     print(flush=True)
     try:
         run_live(sys.executable, "-m", "experiments.compare", "HEAD", NAME, cwd=Path())

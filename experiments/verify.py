@@ -5,14 +5,13 @@ are not, as on a processor that docs/reproducibility.md does not list, the chang
 is printed.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
 
 from experiments.repository.clones import temporary_clone
-from experiments.repository.lockfile_checks import REPAIR, SCORES, changed_outputs
-from experiments.repository.pipeline import PIPELINE, raise_if_frozen, stages
+from experiments.repository.lockfile_checks import REPAIR, SCORES, Scores, changed_outputs
+from experiments.repository.pipeline import PIPELINE, raise_if_frozen, read_stages
 from experiments.repository.subprocesses import CommandError, run_live
 from stages.common import command_line
 from stages.common.errors import UserError, printable
@@ -25,10 +24,10 @@ from stages.training.threads import threads
 def main() -> None:
     threads(os.environ)  # a wrong value is reported now, not after the first stages
     make_mirrors_absolute()
-    with temporary_clone("verify", edits=False) as clone:
+    with temporary_clone("verify", include_uncommitted=False) as clone:
         committed, old = read_results(clone)
         check_committed_files(clone, committed)
-        raise_if_frozen(stages(clone / PIPELINE))
+        raise_if_frozen(read_stages(clone / PIPELINE))
         try:
             # --force: the metrics and plots are in git, so DVC would skip their stages.
             run_live(sys.executable, "-m", "dvc", "repro", "--force", cwd=clone)
@@ -52,7 +51,7 @@ def main() -> None:
     )
 
 
-def read_results(clone: Path) -> tuple[dict[str, str], dict[str, float]]:
+def read_results(clone: Path) -> tuple[dict[str, str], Scores]:
     """The MD5 of each output, and the test error with its interval, of a clone.
 
     Raises:
@@ -60,9 +59,7 @@ def read_results(clone: Path) -> tuple[dict[str, str], dict[str, float]]:
     """
     try:
         outputs = locked_outputs(locked_stages((clone / LOCKFILE).read_text(encoding="utf-8")))
-        scores = json.loads((clone / SCORES).read_text())
-        keys = ("baseline_error", "baseline_error_low", "baseline_error_high")
-        error = {key: float(scores[key]) for key in keys}
+        scores = Scores.model_validate_json((clone / SCORES).read_text())
     except FileNotFoundError as problem:
         missing = Path(problem.filename).relative_to(clone)
         raise UserError(f"verify: HEAD has no {missing}. {REPAIR}") from None
@@ -70,7 +67,7 @@ def read_results(clone: Path) -> tuple[dict[str, str], dict[str, float]]:
         raise UserError(f"verify: {LOCKFILE} or {SCORES} is damaged in HEAD. {REPAIR}") from None
     if not outputs:
         raise UserError(f"verify: {LOCKFILE} has no outputs in HEAD. {REPAIR}")
-    return outputs, error
+    return outputs, scores
 
 
 def check_committed_files(clone: Path, outputs: dict[str, str]) -> None:
@@ -92,10 +89,10 @@ def difference(old: str, new: str | None) -> str:
     return f"{old} is now {new or 'missing'}"
 
 
-def describe_error(old: dict[str, float], new: dict[str, float]) -> str:
+def describe_error(old: Scores, new: Scores) -> str:
     """The change of the test error, and whether the new one is within the committed interval."""
-    low, high = old["baseline_error_low"], old["baseline_error_high"]
-    before, now = old["baseline_error"], new["baseline_error"]
+    low, high = old.baseline_error_low, old.baseline_error_high
+    before, now = old.baseline_error, new.baseline_error
     place = "within" if low <= now <= high else "OUTSIDE"
     return (
         f"baseline_error {now:.2f}% instead of {before:.2f}% ({now - before:+.2f}): "

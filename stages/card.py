@@ -22,7 +22,7 @@ NORMALIZED = Path("data/normalized")
 SCORES = Path("metrics/evaluate.json")
 PREDICTIONS = Path("plots/predictions.csv")
 CARD = Path("docs/model-card.md")
-STAGES = ("download", "normalize", "train", "evaluate")  # as in the params of card in dvc.yaml
+STAGES = ("download", "normalize", "train", "evaluate")  # whose parameters card has in dvc.yaml
 
 
 def main() -> None:
@@ -30,9 +30,9 @@ def main() -> None:
     parameters = {name: as_yaml(value) for name, value in parameters_of_one_run(STAGES).items()}
     scores = json.loads(SCORES.read_text(encoding="utf-8"))
     with PREDICTIONS.open(encoding="utf-8", newline="") as file:
-        images = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file))
+        confusion = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file))
     text = markdown(
-        parameters, scores, images, load_image_shape(NORMALIZED), load_classes(NORMALIZED)
+        parameters, scores, confusion, load_image_shape(NORMALIZED), load_classes(NORMALIZED)
     )
     with atomic_write(CARD) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
@@ -41,7 +41,7 @@ def main() -> None:
 def markdown(
     parameters: dict[str, str],
     scores: dict[str, float],
-    images: Counter[tuple[str, str]],
+    confusion: Counter[tuple[str, str]],
     image_shape: tuple[int, ...],
     classes: Sequence[str],
 ) -> str:
@@ -50,21 +50,19 @@ def markdown(
     Args:
         parameters: name, such as train.seed, to value as YAML.
         scores: content of metrics/evaluate.json; errors in percent, calibration error 0 to 1.
-        images: number of test images for each pair of actual and predicted class.
+        confusion: number of test images by actual and predicted class.
         image_shape: (h, w) or (h, w, channels).
         classes: their names; the table has those with test images.
     """
     rows = []
     cells = {name: name.replace("|", r"\|") for name in classes} | {"–": "–"}
     for name in classes:
-        of_class = {predicted: n for (actual, predicted), n in images.items() if actual == name}
-        total, correct = sum(of_class.values()), of_class.pop(name, 0)
+        counts = {predicted: n for (actual, predicted), n in confusion.items() if actual == name}
+        total, correct = sum(counts.values()), counts.pop(name, 0)
         if not total:
             continue
         # Of equally frequent mistakes, the first in the order of the classes.
-        most_frequent = max(
-            sorted(of_class, key=classes.index), key=of_class.__getitem__, default="–"
-        )
+        most_frequent = max(sorted(counts, key=classes.index), key=counts.__getitem__, default="–")
         mistakes = total - correct
         rows.append(
             f"| {cells[name]} | {total:,} | {mistakes:,} | {mistakes / total:.2%} "
@@ -103,10 +101,11 @@ not be used where a wrong class does harm: cheques, doses, addresses.
 
 ## Results
 
-On {images.total():,} test images: error {scores["baseline_error"]:.2f}%, \
+On {confusion.total():,} test images: error {scores["baseline_error"]:.2f}%, \
 {100 * float(parameters["evaluate.confidence"]):g}% interval \
 {scores["baseline_error_low"]:.2f}–{scores["baseline_error_high"]:.2f}.
-The interval is about this network. Networks with other seeds differ by more than most changes do.
+The interval covers the choice of the test images only. Training with another seed changes the
+error, too.
 The expected calibration error is {scores["expected_calibration_error"]:.2%}.
 
 | class | test images | mistakes | error | most frequent mistake |
@@ -116,7 +115,7 @@ The expected calibration error is {scores["expected_calibration_error"]:.2%}.
 ## Limits
 
 It gives one of its {len(classes)} classes for any input, often with a high probability. The error
-above is valid for images like the training images.
+above is valid for images like the test images.
 """
 
 

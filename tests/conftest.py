@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from stages.data.datasets import embedded_mnist_5k
+from stages.data.datasets import load_mnist_5k
 from stages.data.scaling import Scaling
 from tests.project import MODEL, STAGES, Once, Project, copy_of_project
 
@@ -132,7 +132,7 @@ def trained_model(once: Once) -> Path:
         from stages.training.build_network import build_network
         from stages.training.model_file import save_network
 
-        arrays = embedded_mnist_5k()
+        arrays = load_mnist_5k()
         scaling = Scaling(0.0, 255.0)
         network = build_network([128], 1, (28, 28), 10)
         network.compile("adam", "sparse_categorical_crossentropy")

@@ -6,9 +6,9 @@ from typing import Any
 from PIL import Image
 
 from app.array_types import UInt8
-from stages.data.datasets import embedded_mnist_5k
+from stages.data.datasets import load_mnist_5k
 
-ARRAYS = embedded_mnist_5k()
+ARRAYS = load_mnist_5k()
 
 
 def draw_row(*images: UInt8, background: int = 240, foreground: int = 20) -> Image.Image:

@@ -107,10 +107,10 @@ ADVICE: dict[str, tuple[Break, tuple[str, ...], str]] = {
 
 
 def follow(project: Project, message: str) -> None:
-    """Runs the command in a message: after `Run:`, or `… makes it`."""
-    command = re.search(r"Run: (.*)|; (.*) makes it", message)
+    """Runs the command after `Run:` in a message."""
+    command = re.search(r"Run: (.*)", message)
     assert command, message
-    project.run("sh", "-c", command[1] or command[2], environment=MAKE)
+    project.run("sh", "-c", command[1], environment=MAKE)
 
 
 def check_whole(project: Project) -> None:

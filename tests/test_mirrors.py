@@ -42,7 +42,7 @@ PUBLIC = DATASETS["mnist"].mirrors
 CONTENT = np.random.default_rng(0).bytes(200_000)
 ZIPPED = gzip.compress(CONTENT)
 FILE = PinnedFile("noise", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
-COMPRESSED = FILE._replace(sha256=hashlib.sha256(ZIPPED).hexdigest(), of_gz=True)
+COMPRESSED = FILE._replace(sha256=hashlib.sha256(ZIPPED).hexdigest(), is_gz_checksum=True)
 OTHER = PinnedFile("letters", 3, hashlib.sha256(b"abc").hexdigest())
 # Parts of a gzip file: a start and a block that may be repeated. Each is 1 MB of zeros in 1 kB.
 packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)

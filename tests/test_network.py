@@ -84,7 +84,7 @@ def test_damage_of_the_model_file_is_reported_or_harmless(trained: Any, saved: P
         with pytest.raises(UserError, match="is not a network saved by this project"):
             load_network(saved, *DIGITS)
     saved.unlink()
-    with pytest.raises(UserError, match=f"{saved} is missing; make repro makes it"):
+    with pytest.raises(UserError, match=f"{saved} is missing. Run: make repro"):
         load_network(saved, *DIGITS)
 
 

@@ -168,7 +168,7 @@ def test_show_replaces_no_other_file(pictures: list[Path], tmp_path: Path) -> No
 
 
 def test_a_missing_model_is_reported_with_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no\.h5 is missing; make repro makes it$"):
+    with pytest.raises(UserError, match=r"no\.h5 is missing\. Run: make repro$"):
         predict("any.png", "--model", tmp_path / "no.h5")
 
 

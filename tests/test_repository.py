@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ from experiments.repository.dvc_experiments import (
     list_experiments,
     run_experiment,
 )
-from experiments.repository.lockfile_checks import matches_lock
-from experiments.repository.pipeline import stages
+from experiments.repository.lockfile_checks import matches_lockfile
+from experiments.repository.pipeline import read_stages
 from experiments.repository.recovery_steps import recovery_steps
 from experiments.repository.subprocesses import CommandError, dvc, environment, git
 from experiments.repository.temporary_directory import (
@@ -72,18 +73,17 @@ OWNER = f"""\
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from experiments.repository.clones import temporary_clone
-from experiments.repository.dvc_experiments import (
-    export_experiment, import_experiment, run_experiment)
+from experiments.repository.dvc_experiments import run_and_import_experiment
 from stages.common import command_line
 
 def main():
     with temporary_clone("owner") as clone:
-        reference = run_experiment(clone, "owner", {{"first.seed": 2}}, live=True)
-        import_experiment(export_experiment(clone, reference))
+        run_and_import_experiment(clone, "owner", {{"first.seed": 2}})
 
 command_line.run(main)
 """
 TIMEOUT_S = 60
+run_as_trial = partial(run_experiment, show_output=False, allow_missing=True)
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_clone_has_the_workspace_and_its_experiment_belongs_to_head(
     with temporary_clone("test") as clone:
         assert tree(clone) == expected
         assert not (clone / "code/lib/secret.py").exists()
-        reference = run_experiment(clone, "seven", {"first.seed": 7})
+        reference = run_as_trial(clone, "seven", {"first.seed": 7})
         import_experiment(export_experiment(clone, reference))
     assert user_state(workspace) == before
     assert list((workspace / ".dvc/tmp").glob("test-*")) == []
@@ -209,8 +209,8 @@ def test_a_clone_has_the_workspace_and_its_experiment_belongs_to_head(
     assert "seven" in dvc("exp", "list", "--name-only")
     lock = locked_stages(git("show", f"{experiment}:dvc.lock"))
     files = {"metrics.json": git("show", f"{experiment}:metrics.json")}
-    assert matches_lock(lock, files.__getitem__)
-    assert not matches_lock(lock, {"metrics.json": "{}"}.__getitem__)
+    assert matches_lockfile(lock, files.__getitem__)
+    assert not matches_lockfile(lock, {"metrics.json": "{}"}.__getitem__)
 
 
 @pytest.mark.parametrize("options", [(), ("--filter=blob:none",)], ids=["sparse", "and partial"])
@@ -227,7 +227,7 @@ def test_files_that_a_sparse_checkout_leaves_out_stay_as_in_head(
     (sparse / "code/lib/used.py").write_text("used = 1\n")
     with temporary_clone("test") as clone:
         assert (clone / "more/file.txt").read_text() == "More.\n"
-        import_experiment(export_experiment(clone, run_experiment(clone, "seven", {})))
+        import_experiment(export_experiment(clone, run_as_trial(clone, "seven", {})))
     changes = git("diff", "--name-status", "HEAD", list_experiments()["seven"])
     assert "M\tcode/lib/used.py" in changes
     assert "D\t" not in changes
@@ -276,10 +276,10 @@ def test_hooks_and_signatures_of_the_user_are_not_for_clones(repository: Path) -
 
 def test_an_experiment_replaces_those_with_its_name_and_shares_the_cache(repository: Path) -> None:
     with temporary_clone("test") as clone:
-        import_experiment(export_experiment(clone, run_experiment(clone, "same", {})))
+        import_experiment(export_experiment(clone, run_as_trial(clone, "same", {})))
     commit("Second")
     with temporary_clone("test") as clone:
-        reference = run_experiment(clone, "same", {"first.seed": 1})
+        reference = run_as_trial(clone, "same", {"first.seed": 1})
         assert (clone / "data").read_text() == (repository / "params.yaml").read_text()
         import_experiment(export_experiment(clone, reference))
     assert git("for-each-ref", "refs/exps/*/*/same").count("\n") == 1
@@ -297,7 +297,7 @@ def test_a_clone_without_edits_is_head_with_an_empty_cache(
     assert dvc("cache", "dir").strip() == "/nowhere"
     expected = tree(repository)
     edit(repository)
-    with temporary_clone("test", edits=False) as clone:
+    with temporary_clone("test", include_uncommitted=False) as clone:
         assert tree(clone) == expected
         assert git("status", "--porcelain", cwd=clone) == ""
         assert dvc("cache", "dir", cwd=clone).strip() == str(clone / ".dvc/cache")
@@ -446,7 +446,7 @@ def test_a_pipeline_of_another_form_is_refused(
     monkeypatch.chdir(tmp_path)
     Path("dvc.yaml").write_text(text)
     with pytest.raises(UserError, match=r"\Advc.yaml: .*; git diff dvc.yaml shows what changed\Z"):
-        stages()
+        read_stages()
 
 
 def test_a_subdirectory_of_a_repository_is_refused(
@@ -460,7 +460,7 @@ def test_a_subdirectory_of_a_repository_is_refused(
 def test_a_failed_command_has_the_end_of_its_output(repository: Path) -> None:
     (repository / "code/first.py").write_text("raise SystemExit('no data: näh')\n")
     with pytest.raises(CommandError) as problem, temporary_clone("test") as clone:
-        run_experiment(clone, "test", {})
+        run_as_trial(clone, "test", {})
     lines = str(problem.value).split("\n")
     assert "no data: näh" in lines
     assert lines[-1].startswith("ERROR: failed to reproduce 'first'")

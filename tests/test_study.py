@@ -21,8 +21,14 @@ from experiments.study import __main__ as study_module
 from experiments.study import error_tables, runner
 from experiments.study.__main__ import OTHER_REPORTS, main, run_study
 from experiments.study.grid import STUDY, Study, Trial, read_study
-from experiments.study.report import ErrorsOnTest, Images, markdown, plot
-from experiments.study.runner import Results, get_or_run
+from experiments.study.report import (
+    BIAS_ON_TEST,
+    describe_images,
+    describe_test_error,
+    markdown,
+    plot,
+)
+from experiments.study.runner import FinishedTrials, get_or_run
 from experiments.study.significance import holm, paired_t_test, summarize
 from experiments.study.trial import Inputs, read_inputs, trial_name
 from stages.common.errors import UserError
@@ -72,8 +78,9 @@ def test_report_shows_means_significance_and_missing_trials(tmp_path: Path) -> N
     errors = ERRORS.copy()
     errors[CELLS[0]] = np.nan
     summary = summarize(errors)
-    test = ErrorsOnTest(pd.Series([3.2, 3.4]), 10_000)
-    text = markdown(summary, Images(False, 500), test, ["study-8-epochs-1"], ["8 after 9 epochs"])
+    images = describe_images(False, 500)
+    test = describe_test_error(pd.Series([3.2, 3.4]), 10_000)
+    text = markdown(summary, images, test, ["study-8-epochs-1"], ["8 after 9 epochs"])
     assert "| 8 | – | 3.02 ± 0.12 ≈ |" in text
     assert "| 16 | 8.20 ± 0.07 | **2.99 ± 0.07** |" in text
     assert "500 images held out" in text
@@ -81,12 +88,15 @@ def test_report_shows_means_significance_and_missing_trials(tmp_path: Path) -> N
     assert "2.97 to 3.67 %" in text  # Wilson's interval for 330 of 10,000
     assert "failed: study-8-epochs-1." in text
     assert "the training ended before: 8 after 9 epochs." in text
-    assert "selected on the test images" in markdown(summary, Images(True, 10_000), None, [], [])
+    text_on_test = markdown(summary, describe_images(True, 10_000), BIAS_ON_TEST, [], [])
+    assert "Error in % on the 10,000 test images" in text_on_test
+    assert "selected on the test images" in text_on_test
+    assert "is missing" in describe_test_error(pd.Series([], dtype=float), 10_000)
     assert "schedule" not in text
-    text = markdown(summary, Images(False, 500), test, [], [], "cosine")
-    assert "fewer than 2 epochs are results in the middle of it" in text
+    text = markdown(summary, images, test, [], [], "cosine")
+    assert "fewer than 2 epochs are errors in the middle of it, not of shorter" in text
     for name in ("a.png", "b.png"):
-        save(plot(summary, Images(False, 500)), tmp_path / name)
+        save(plot(summary, images), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -183,7 +193,7 @@ def test_name_of_a_trial_depends_on_its_inputs(
 def test_missing_trials_are_run_and_given_up_after_three_attempts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(trials: Mapping[str, object]) -> Results:
+    def fail(trials: Mapping[str, object]) -> FinishedTrials:
         asked_for.append(list(trials))
         for name in trials:
             future: Future[bytes] = Future()
@@ -206,7 +216,7 @@ def test_missing_trials_are_run_and_given_up_after_three_attempts(
 def test_a_trial_that_cannot_be_imported_is_not_trained_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def run(trials: Mapping[str, object]) -> Results:
+    def run(trials: Mapping[str, object]) -> FinishedTrials:
         asked_for.append(list(trials))
         future: Future[bytes] = Future()
         future.set_result(b"not a bundle")
@@ -240,10 +250,10 @@ def test_results_after_the_last_epoch_of_a_training_are_named(
     monkeypatch.setattr(
         study_module,
         "get_or_run",
-        lambda _, trials, run: {name: str(trial.seed) for name, trial in trials.items()},  # noqa: ARG005
+        lambda _, trials, run_trials: {name: str(trial.seed) for name, trial in trials.items()},  # noqa: ARG005
     )
 
-    def run(_: Mapping[str, object]) -> Results:
+    def run(_: Mapping[str, object]) -> FinishedTrials:
         yield from ()
 
     inputs = Inputs({}, [], {})

@@ -17,9 +17,9 @@ from stages.common import command_line
 from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError, printable
 
-PAGE = Path("reports/compare.md")
-PICTURE = Path("reports/compare.png")
-CURVES = Path("reports/compare-curves.png")
+REPORT = Path("reports/compare.md")
+MISTAKES_PLOT = Path("reports/compare.png")
+CURVES_PLOT = Path("reports/compare-curves.png")
 
 
 def main() -> None:
@@ -42,27 +42,30 @@ def compare(a: Revision, b: Revision) -> None:
     Raises:
         UserError: the revisions have different test sets.
     """
-    if a.dataset != b.dataset or list(a.predictions["actual"]) != list(b.predictions["actual"]):
+    labels = [list(revision.predictions["actual"]) for revision in (a, b)]
+    if a.dataset_md5 != b.dataset_md5 or labels[0] != labels[1]:
         raise UserError(f"{a.name} and {b.name} have different test sets; cannot compare them")
     changes = parameter_changes(a, b)
     verdict = describe_mistakes(a, b)
 
     for label, revision in (("A", a), ("B", b)):
         print(f"{label}: {printable(revision.name)}, error {format_error(revision)}")
-    print("\nSame parameters" if changes.empty else "")
-    if not changes.empty:
+    print()
+    if changes.empty:
+        print("Same parameters")
+    else:
         print("\n".join(map(printable, changes.to_string().splitlines())))
     remarks = describe_checks(a, b)
     print("\n".join(["", verdict, *map(printable, remarks)]))
     from stages.evaluation.plots import save  # imported late: matplotlib takes a second
 
-    draw_mistakes(a, b, PICTURE)
-    save(draw_curves(a.history, b.history), CURVES)
-    with atomic_write(PAGE) as partial:
-        picture = PICTURE.name if PICTURE.exists() else None
-        text = markdown(a, b, verdict, remarks, picture, CURVES.name)
+    draw_mistakes(a, b, MISTAKES_PLOT)
+    save(draw_curves(a.history, b.history), CURVES_PLOT)
+    with atomic_write(REPORT) as partial:
+        mistakes_plot = MISTAKES_PLOT.name if MISTAKES_PLOT.exists() else None
+        text = markdown(a, b, verdict, remarks, mistakes_plot, CURVES_PLOT.name)
         partial.write_text(text, encoding="utf-8", newline="\n")
-    print(f"{PAGE} is a page for a pull request")
+    print(f"Report, for example for a pull request: {REPORT}")
 
 
 if __name__ == "__main__":

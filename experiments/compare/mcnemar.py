@@ -1,4 +1,4 @@
-"""McNemar's test: whether two networks differ in how many test images they misread."""
+"""McNemar's test of whether two networks have the same test error."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ SIGNIFICANCE_LEVEL = 0.05
 
 
 class Mistakes(NamedTuple):
-    """Numbers of test images that network A, network B, or both misread."""
+    """Numbers of test images that only network A, only network B, or both misclassify."""
 
     only_a: int
     only_b: int
@@ -28,10 +28,10 @@ class Mistakes(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        numbers = f"{self.only_a} against {self.only_b}, p {format_p_value(self.p_value)}"
+        p = format_p_value(self.p_value)
         if self.p_value >= SIGNIFICANCE_LEVEL:
-            return f"No significant difference: {numbers}"
-        return f"{'B' if self.only_b < self.only_a else 'A'} is better: {numbers}"
+            return f"No significant difference: p {p}"
+        return f"{'B' if self.only_b < self.only_a else 'A'} is better: p {p}"
 
 
 def count_mistakes(a: pd.DataFrame, b: pd.DataFrame) -> Mistakes:

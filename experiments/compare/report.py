@@ -1,4 +1,4 @@
-"""Report of a comparison: verdict, Markdown page for a pull request, and plots."""
+"""Report of a comparison: verdict, Markdown, and plots."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,18 +24,18 @@ def markdown(
     b: Revision,
     verdict: str,
     remarks: list[str],
-    mistakes_picture: str | None,
-    curves_picture: str,
+    mistakes_plot: str | None,
+    curves_plot: str,
 ) -> str:
-    """The page, in Markdown.
+    """The report in Markdown.
 
     Args:
         a: the old revision.
         b: the new one.
         verdict: lines about their mistakes.
         remarks: sentences that say what was checked.
-        mistakes_picture: file name of the images that one of them misreads, if there is one.
-        curves_picture: file name of the learning curves.
+        mistakes_plot: file name of the plot of mistakes, if there is one.
+        curves_plot: file name of the plot of learning curves.
     """
     changes = parameter_changes(a, b)
     rows = [
@@ -50,13 +50,10 @@ def markdown(
         f"# {b.name} against {a.name}",
         "\n".join([head, "| --- | ---: | ---: |", *lines]),
         *verdict.splitlines(),
-        *(
-            [f"![Images that only A or only B misreads]({mistakes_picture})"]
-            * bool(mistakes_picture)
-        ),
-        f"![Learning curves of both]({curves_picture})",
-        *remarks,
     ]
+    if mistakes_plot:
+        paragraphs.append(f"![Images that only A or only B misclassifies]({mistakes_plot})")
+    paragraphs += [f"![Learning curves of both]({curves_plot})", *remarks]
     return "\n\n".join(paragraphs) + "\n"
 
 
@@ -85,9 +82,8 @@ def format_error(revision: Revision) -> str:
 
 def describe_checks(a: Revision, b: Revision) -> list[str]:
     """Sentences that say whether the results are those of the code and parameters beside them."""
-    commit = f" (commit {b.commit[:10]})" if b.commit else ""
     return [
-        f"The `dvc.lock` of {b.name}{commit} {lockfile_state(b)}.",
+        describe_lockfile(b),
         *(
             f"Frozen stages of {revision.name}: {', '.join(revision.frozen)}. DVC did not check "
             "their code, data and parameters."
@@ -97,18 +93,23 @@ def describe_checks(a: Revision, b: Revision) -> list[str]:
     ]
 
 
-def lockfile_state(revision: Revision) -> str:
-    """Whether dvc.lock is that of code and parameters; predicate of a sentence."""
+def describe_lockfile(revision: Revision) -> str:
+    """Sentences that say whether dvc.lock agrees with code and parameters."""
+    commit = f" (commit {revision.commit[:10]})" if revision.commit else ""
+    lockfile = f"The `dvc.lock` of {revision.name}{commit}"
     if revision.commit and not is_workspace(revision.commit):
-        return "was not checked: `dvc status` checks the workspace, or HEAD without changes"
+        return (
+            f"{lockfile} was not checked: `dvc status` checks the workspace, or HEAD without "
+            "changes."
+        )
     try:
         changes = changes_since_run()
     except CommandError:
-        return "cannot be checked: `dvc status` fails"
+        return f"{lockfile} cannot be checked: `dvc status` fails."
     if changes:
         stages = "; ".join(f"{stage}: {', '.join(paths)}" for stage, paths in changes.items())
-        return f"is out of date. Changed since the run of {stages}. Run: `dvc repro`"
-    return "agrees with code and parameters"
+        return f"{lockfile} is out of date. Changed since the run of {stages}. Run: `dvc repro`."
+    return f"{lockfile} agrees with code and parameters."
 
 
 def is_workspace(commit: str) -> bool:
@@ -133,9 +134,9 @@ def describe_mistakes(a: Revision, b: Revision) -> str:
 
 
 def draw_mistakes(a: Revision, b: Revision, path: Path) -> None:
-    """Draws the images that exactly one of the two networks misreads.
+    """Draws the images that only one of the two networks misclassifies.
 
-    If there are none, an earlier picture is removed.
+    If there are none, an earlier plot is removed.
 
     Args:
         a: the old revision.
@@ -155,15 +156,15 @@ def draw_mistakes(a: Revision, b: Revision, path: Path) -> None:
     try:
         images = read_test_images(commit)
     except UserError as problem:
-        print(f"No picture: {problem}")
+        print(f"No plot of mistakes: {problem}")
         return
     captions = [f"{row.actual} → {row.predicted} by {row.network}" for row in mistakes.itertuples()]
     title = (
-        f"{len(mistakes)} images that only A or only B misreads, highest confidence first:\n"
+        f"{len(mistakes)} images that only A or only B misclassifies, highest confidence first:\n"
         "actual → predicted"
     )
     save(draw_digits(images[mistakes.index], captions, title), path)
-    print(f"{path} shows {len(mistakes)} digits that one of them reads wrong")
+    print(f"{path} shows {len(mistakes)} images that only one of the networks misclassifies")
 
 
 def one_sided_mistakes(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
-"""Results of a revision: of a branch, tag, commit or experiment, or of the workspace.
+"""Results of a revision: parameters, predictions, test error and learning curves.
 
-All are read from git, without a checkout.
+The files of a branch, tag, commit or experiment are read by `git show`, without a checkout; those
+of the workspace from disk.
 """
 
 import shlex
@@ -13,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
-from pydantic import BaseModel
 
 from experiments.repository.clones import check_repository, fetch_missing_files
 from experiments.repository.dvc_experiments import list_experiments
-from experiments.repository.lock import TEMPORARY
-from experiments.repository.lockfile_checks import PREDICTIONS, SCORES, matches_lock
+from experiments.repository.lock import DVC_TMP
+from experiments.repository.lockfile_checks import PREDICTIONS, SCORES, Scores, matches_lockfile
 from experiments.repository.pipeline import PIPELINE, frozen_stages
 from experiments.repository.subprocesses import CommandError, dvc, git
 from experiments.repository.temporary_directory import temporary_directory
@@ -36,15 +36,7 @@ from stages.training.history import METRICS, read_curves
 WORKSPACE = "workspace"
 RAW = "data/raw"
 TEST_IMAGES = f"{RAW}/x_test.npy"
-HISTORY = "metrics/train/plots/custom/{}.json"  # of a metric
-
-
-class Scores(BaseModel):
-    """The metrics of metrics/evaluate.json that a comparison shows: an error and its interval."""
-
-    baseline_error: float  # percent
-    baseline_error_low: float
-    baseline_error_high: float
+CURVE = "metrics/train/plots/custom/{metric}.json"
 
 
 class Revision(NamedTuple):
@@ -54,10 +46,10 @@ class Revision(NamedTuple):
         name: the name that the user gave.
         commit: its commit, or None for the workspace.
         params: the parameters that its stages were run with by name, such as train.seed.
-        frozen: its frozen stages, which DVC runs with no others.
+        frozen: its frozen stages, which DVC does not run.
         predictions: a row for each test image; columns actual, predicted and confidence (0 to 1).
         scores: test error and interval.
-        dataset: MD5 of data/raw.
+        dataset_md5: MD5 of data/raw.
         history: for each metric a row for each epoch; columns `train` and `validation`.
     """
 
@@ -67,7 +59,7 @@ class Revision(NamedTuple):
     frozen: list[str]
     predictions: pd.DataFrame
     scores: Scores
-    dataset: str
+    dataset_md5: str
     history: dict[str, pd.DataFrame]
 
 
@@ -87,7 +79,7 @@ def read_revision(name: str) -> Revision:
         frozen = frozen_stages(parse_yaml(read(str(PIPELINE)))["stages"])
         stages = locked_stages(read(LOCKFILE))
         mixed = list(mixed_runs(stages).values())
-        if not matches_lock(stages, read):
+        if not matches_lockfile(stages, read):
             mixed.append(f"metrics/ or plots/ do not match {LOCKFILE}")
         if mixed:
             raise UserError(
@@ -102,7 +94,7 @@ def read_revision(name: str) -> Revision:
             read_predictions(read(PREDICTIONS)),
             Scores.model_validate_json(read(SCORES)),
             locked_outputs(stages)[RAW],
-            {metric: read_curves(read(HISTORY.format(metric)), metric) for metric in METRICS},
+            {metric: read_curves(read(CURVE.format(metric=metric)), metric) for metric in METRICS},
         )
     except INVALID_CONTENT:  # a ValidationError is a ValueError
         raise UserError(
@@ -111,7 +103,7 @@ def read_revision(name: str) -> Revision:
 
 
 def repair(name: str, commit: str | None, frozen: list[str]) -> str:
-    """The command that makes the results of a revision anew."""
+    """The command that runs the pipeline of a revision again."""
     run = f"dvc unfreeze {' '.join(frozen)} && dvc repro" if frozen else "dvc repro"
     return (
         f"git checkout {shlex.quote(name)} && {run} && git commit -am 'Run the pipeline'"
@@ -167,7 +159,7 @@ def read_predictions(text: str) -> pd.DataFrame:
     """Reads plots/predictions.csv.
 
     Raises:
-        ValueError: the text has another format.
+        ValueError: the text is not such a table.
     """
     table = pd.read_csv(StringIO(text), usecols=["actual", "predicted", "confidence"])
     if table.isna().any(axis=None) or not is_numeric_dtype(table["confidence"]):
@@ -182,7 +174,7 @@ def read_test_images(commit: str) -> npt.NDArray[np.uint8]:
         UserError: neither has them.
     """
     fetch_missing_files(commit)
-    with temporary_directory(TEMPORARY, "compare-") as directory:
+    with temporary_directory(DVC_TMP, "compare-") as directory:
         file = directory / "x_test.npy"
         try:
             dvc("get", ".", TEST_IMAGES, "--rev", commit, "--out", str(file))

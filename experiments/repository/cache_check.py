@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.repository.clones import dvc_config
-from experiments.repository.pipeline import PIPELINE, cached_outputs, stages
+from experiments.repository.pipeline import PIPELINE, cached_outputs, read_stages
 from stages.common.errors import UserError
 from stages.common.lockfile import LOCKFILE, locked_outputs, locked_stages
 from stages.common.params import INVALID_CONTENT
@@ -24,7 +24,7 @@ def damaged_objects(folder: Path = Path()) -> list[str]:
         folder: the workspace, or a clone.
     """
     try:
-        cached = cached_outputs(stages(folder / PIPELINE))
+        cached = cached_outputs(read_stages(folder / PIPELINE))
         locked = locked_outputs(locked_stages((folder / LOCKFILE).read_text(encoding="utf-8")))
     except (UserError, OSError, *INVALID_CONTENT):
         return []  # other messages are about these files

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from configobj import ConfigObj
 
-from experiments.repository.lock import TEMPORARY, exclusive_lock
-from experiments.repository.pipeline import paths_in_repository, raise_if_frozen, stages
+from experiments.repository.lock import DVC_TMP, exclusive_lock
+from experiments.repository.pipeline import dependency_paths, raise_if_frozen, read_stages
 from experiments.repository.subprocesses import dvc, git
 from experiments.repository.temporary_directory import kill_processes_in, temporary_directory
 from stages.common.errors import UserError
@@ -25,33 +25,33 @@ UPLOAD_PACK = "git -c 'safe.directory=*' upload-pack"
 
 
 @contextmanager
-def temporary_clone(purpose: str, edits: bool = True) -> Iterator[Path]:
+def temporary_clone(purpose: str, include_uncommitted: bool = True) -> Iterator[Path]:
     """Yields a clone of the repository, which is removed afterwards, also after a SIGKILL.
 
     Args:
         purpose: such as `quickstart`. A second process with the same purpose waits, then removes
             what a killed one left.
-        edits: whether the clone has what is not committed, and shares DVC's cache. Otherwise it is
-            HEAD with an empty cache, without the user's configuration of DVC.
+        include_uncommitted: whether the clone contains uncommitted changes, and uses the user's
+            cache and configuration of DVC. Otherwise it contains HEAD only, with an empty cache.
 
     Raises:
         UserError: this is not a git repository with a commit, or a stage is frozen.
     """
     check_repository()
-    if edits:
-        raise_if_frozen(stages())
+    if include_uncommitted:
+        raise_if_frozen(read_stages())
     with exclusive_lock(purpose):
-        for leftover in TEMPORARY.glob(f"{purpose}-*"):
+        for leftover in DVC_TMP.glob(f"{purpose}-*"):
             kill_processes_in(leftover)
             shutil.rmtree(leftover, ignore_errors=True)
-        with temporary_directory(TEMPORARY, f"{purpose}-") as directory:
+        with temporary_directory(DVC_TMP, f"{purpose}-") as directory:
             clone = directory / "clone"
             fetch_missing_files("HEAD")
-            # In the directory, so that the watchdog ends it.
+            # cwd: the watchdog kills the processes in this directory, this one included.
             options = ("--quiet", "--template=", "--no-checkout", f"--upload-pack={UPLOAD_PACK}")
             git(*TRUST, "clone", *options, Path().resolve(), clone, cwd=directory)
             copy_identity(clone, purpose)
-            if edits:
+            if include_uncommitted:
                 config = dvc_config()
                 add_workspace(clone)
             else:
@@ -119,17 +119,19 @@ def add_workspace(clone: Path) -> None:
     workspace = ("--git-dir", clone / ".git", "--work-tree", ".")
     git(*workspace, "read-tree", "HEAD")
     difference = ("diff-index", "-z", "--name-only", "HEAD")
-    if changed := names(*difference, "--diff-filter=a"):  # all but added files; deleted ones, too
+    if changed := list_files(
+        *difference, "--diff-filter=a"
+    ):  # all but added files; deleted ones, too
         git(*workspace, "add", "--update", "--", *changed)
     # Other untracked files may be private, and `dvc exp push` would publish them.
-    dependencies = paths_in_repository(stages())
-    untracked = names("ls-files", "-z", "--others", "--exclude-standard", "--", *dependencies)
-    new = names(*difference, "--diff-filter=A") | untracked
+    dependencies = dependency_paths(read_stages())
+    untracked = list_files("ls-files", "-z", "--others", "--exclude-standard", "--", *dependencies)
+    new = list_files(*difference, "--diff-filter=A") | untracked
     if new := {name for name in new if Path(name).is_symlink() or Path(name).exists()}:
         git(*workspace, "add", "--force", "--", *new)
 
 
-def names(*command: str) -> set[str]:
+def list_files(*command: str) -> set[str]:
     """The file names that a git command prints, separated by zero bytes."""
     return set(git(*command).split("\0")) - {""}
 
@@ -157,6 +159,6 @@ def write_dvc_config(clone: Path, config: Mapping[str, Mapping[str, str]]) -> No
     Otherwise DVC would leave a site cache directory for the clone in /var/tmp.
     """
     file = ConfigObj(config, encoding="utf-8", interpolation=False)
-    file.setdefault("core", {})["site_cache_dir"] = str(clone / TEMPORARY / "site-cache")
+    file.setdefault("core", {})["site_cache_dir"] = str(clone / DVC_TMP / "site-cache")
     with (clone / ".dvc/config.local").open("wb") as stream:
         file.write(stream)

@@ -20,8 +20,9 @@ def run_experiment(
     clone: Path,
     name: str,
     changes: Changes,
-    live: bool = False,
-    allow_missing: bool = True,
+    *,
+    show_output: bool,
+    allow_missing: bool,
     **variables: str,
 ) -> str:
     """Runs `dvc exp run` in a clone.
@@ -30,7 +31,7 @@ def run_experiment(
         clone: directory of the clone.
         name: name of the experiment.
         changes: parameters to change in params.yaml.
-        live: whether the user sees the output.
+        show_output: whether the output goes to the terminal.
         allow_missing: whether to skip a stage if only the data of its outputs are missing.
         variables: additional environment variables of the stages.
 
@@ -44,21 +45,34 @@ def run_experiment(
     command = (
         *("exp", "run", "--name", name),
         *(["--allow-missing"] if allow_missing else []),
-        *(f"--set-param={key}={as_override(value)}" for key, value in changes.items()),
+        *(f"--set-param={key}={hydra_value(value)}" for key, value in changes.items()),
     )
     try:
-        if live:
+        if show_output:
             run_live(sys.executable, "-m", "dvc", *command, cwd=clone, **variables)
         else:
             dvc(*command, cwd=clone, **variables)
     except CommandError as problem:
-        why = f"{name}: the experiment failed; the output above says why" if live else str(problem)
-        lines = [why, *damaged_objects(clone)]
-        raise (UserError if live else CommandError)("\n".join(lines)) from None
+        damaged = damaged_objects(clone)
+        if not show_output:
+            raise CommandError("\n".join([str(problem), *damaged])) from None
+        why = f"{name}: the experiment failed; the output above says why"
+        raise UserError("\n".join([why, *damaged])) from None
     return git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}", cwd=clone).strip()
 
 
-def as_override(value: object) -> str:
+def run_and_import_experiment(clone: Path, name: str, changes: Changes) -> None:
+    """Runs an experiment in a clone, shows its output, and adds the experiment to the repository.
+
+    Raises:
+        UserError: the experiment failed; the user has seen its output.
+    """
+    # Without --allow-missing, which skips a stage if only the data of its outputs are missing.
+    reference = run_experiment(clone, name, changes, show_output=True, allow_missing=False)
+    import_experiment(export_experiment(clone, reference))
+
+
+def hydra_value(value: object) -> str:
     """A value as Hydra, which `--set-param` uses, reads it: no spaces in lists."""
     return str(value).replace(" ", "")
 
@@ -75,15 +89,15 @@ def import_experiment(bundle: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(bundle)
         file.flush()
-        made = {line.split()[1] for line in git("bundle", "list-heads", file.name).splitlines()}
+        imported = {line.split()[1] for line in git("bundle", "list-heads", file.name).splitlines()}
         git(
             *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"),
             *(file.name, "+refs/exps/*:refs/exps/*"),
         )
-    for reference in made:
+    for reference in imported:
         pattern = f"refs/exps/*/*/{reference.rsplit('/', 1)[1]}"
         same_name = git("for-each-ref", "--format=%(refname)", pattern).split()
-        for earlier in set(same_name) - made:
+        for earlier in set(same_name) - imported:
             git("update-ref", "-d", earlier)
 
 

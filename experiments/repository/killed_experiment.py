@@ -1,4 +1,4 @@
-"""What a killed `dvc exp run` has left in the workspace: a detached HEAD, and edits in a stash.
+"""Advice after `dvc exp run` was killed: a detached HEAD, and edits left in a stash.
 
 The command stashes uncommitted edits and detaches HEAD while it prepares the experiment, then
 applies the edits again, and detaches HEAD while it runs the stages.

@@ -8,14 +8,14 @@ from filelock import FileLock, Timeout
 
 # DVC keeps its own temporary files here, and git ignores it. It is on the disk of the cache, so
 # that DVC can link to cached files instead of copying them.
-TEMPORARY = Path(".dvc/tmp")
+DVC_TMP = Path(".dvc/tmp")
 
 
 @contextmanager
 def exclusive_lock(purpose: str) -> Iterator[None]:
     """Waits until no other process has the lock of this purpose."""
-    TEMPORARY.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(TEMPORARY.resolve() / f"{purpose}.lock")
+    DVC_TMP.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(DVC_TMP.resolve() / f"{purpose}.lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:

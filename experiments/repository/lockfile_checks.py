@@ -5,7 +5,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from experiments.repository.pipeline import cached_outputs, stages
+from pydantic import BaseModel
+
+from experiments.repository.pipeline import cached_outputs, read_stages
 from experiments.repository.subprocesses import dvc
 from stages.common.errors import UserError
 from stages.common.lockfile import LOCKFILE, LockedStages, locked_outputs
@@ -14,14 +16,22 @@ from stages.common.params import MAX_CHARACTERS, read_yaml
 # Outputs that git keeps.
 PREDICTIONS = "plots/predictions.csv"
 SCORES = "metrics/evaluate.json"
-MISSING = ("deleted", "not in cache")  # words of `dvc status`
+MISSING = ("deleted", "not in cache")  # states in the output of `dvc status`
 REPAIR = (
     "Run: make repro && git add dvc.lock metrics plots docs/model-card.md && "
     "git commit -m 'Run the pipeline'"
 )
 
 
-def matches_lock(locked: LockedStages, read: Callable[[str], str]) -> bool:
+class Scores(BaseModel):
+    """The test error in metrics/evaluate.json and its interval, in percent."""
+
+    baseline_error: float
+    baseline_error_low: float
+    baseline_error_high: float
+
+
+def matches_lockfile(locked: LockedStages, read: Callable[[str], str]) -> bool:
     """Whether the outputs in git, which are JSON and CSV files, are those that DVC has recorded.
 
     They are not if somebody has committed them without dvc.lock, or the reverse.
@@ -63,7 +73,7 @@ def changes_since_run() -> dict[str, list[str]]:
         UserError: dvc.yaml is not valid.
         CommandError: `dvc status` fails.
     """
-    cached = cached_outputs(stages())
+    cached = cached_outputs(read_stages())
     changes: dict[str, list[str]] = {}
     for stage, entries in json.loads(dvc("status", "--json")).items():
         for entry in entries:
@@ -79,9 +89,9 @@ def changes_since_run() -> dict[str, list[str]]:
 
 
 def is_damaged_lockfile() -> bool:
-    """Whether there is a dvc.lock that DVC would refuse to read."""
+    """Whether dvc.lock exists, but is not YAML with a schema, as after a kill."""
     path = Path(LOCKFILE)
-    if not path.exists() or path.stat().st_size > MAX_CHARACTERS:  # that long only if it is whole
+    if not path.exists() or path.stat().st_size > MAX_CHARACTERS:  # only a whole one is so long
         return False
     try:
         content = read_yaml(path)

@@ -10,7 +10,7 @@ from stages.common.params import read_yaml
 PIPELINE = Path("dvc.yaml")
 
 
-def stages(pipeline: Path = PIPELINE) -> dict[str, dict[str, Any]]:
+def read_stages(pipeline: Path = PIPELINE) -> dict[str, dict[str, Any]]:
     """The stages in dvc.yaml, by name.
 
     Raises:
@@ -46,7 +46,7 @@ def is_stage(stage: object) -> bool:
     )
 
 
-def paths_in_repository(stages: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
+def dependency_paths(stages: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
     """Dependencies of all stages, code and data, whose path is inside of the repository."""
     paths = {path for stage in stages.values() for path in stage.get("deps", [])}
     return {path for path in paths if path and not path.startswith(("/", ".."))}

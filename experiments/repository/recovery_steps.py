@@ -1,6 +1,6 @@
-"""Traces of killed git and DVC commands in the workspace, and how to remove them.
+"""Advice after git or DVC was killed: stale locks, incomplete files and edits left in a stash.
 
-DVC writes dvc.lock and its own locks in place, so that a kill may leave a part of them.
+DVC writes dvc.lock and its own locks in place, so a kill may leave incomplete files.
 """
 
 import json
@@ -14,7 +14,7 @@ import psutil
 from experiments.repository.cache_check import damaged_objects
 from experiments.repository.clones import check_repository
 from experiments.repository.killed_experiment import EXPERIMENTS_LOCK, killed_experiment
-from experiments.repository.lock import TEMPORARY
+from experiments.repository.lock import DVC_TMP
 from experiments.repository.lockfile_checks import is_damaged_lockfile
 from experiments.repository.subprocesses import git
 from experiments.repository.temporary_directory import processes_in
@@ -23,7 +23,7 @@ from stages.common.errors import UserError, printable
 from stages.common.lockfile import LOCKFILE, locked_stages
 from stages.common.params import INVALID_CONTENT
 
-# DVC's lists of running processes and what they do. A process removes itself when it ends.
+# DVC's lists of the processes that hold a lock. DVC removes a process when it ends.
 DVC_LOCKS = (Path(".dvc/tmp/rwlock"), EXPERIMENTS_LOCK)
 
 
@@ -74,7 +74,7 @@ def is_running(*programs: str) -> bool:
     Those in a temporary clone, which is a directory of the workspace, and the daemons of git, which
     hold no lock, do not count.
     """
-    clones = TEMPORARY.resolve()
+    clones = DVC_TMP.resolve()
     return any(
         Path(word).name in programs
         for process in processes_in(Path().resolve())

@@ -10,13 +10,14 @@ from pathlib import Path
 from stages.common.errors import UserError
 
 MAX_ERROR_LINES = 10
-# The first two may be set in a git hook. The others change which modules Python finds.
+# The GIT_ variables may be set in a git hook. The PYTHON variables change what is imported.
 REMOVED_VARIABLES = {
     *("GIT_QUARANTINE_PATH", "GIT_NAMESPACE"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH"),
 }
-# The user's hooks are for the user's own commands, and clones are made of a local directory.
-SETTINGS = ("-c", "core.hooksPath=/dev/null", "-c", "protocol.file.allow=always")
+# Without the user's hooks; and clones of local directories, which the user's git may forbid, are
+# allowed.
+GIT_OPTIONS = ("-c", "core.hooksPath=/dev/null", "-c", "protocol.file.allow=always")
 
 
 class CommandError(UserError):
@@ -33,7 +34,7 @@ def git(*arguments: str | Path, cwd: Path = Path()) -> str:
         CommandError: git failed; the message is git's own, or its exit status.
     """
     result = subprocess.run(
-        ["git", *SETTINGS, *arguments],
+        ["git", *GIT_OPTIONS, *arguments],
         cwd=cwd,
         env=environment(GIT_LITERAL_PATHSPECS="1"),
         stdin=subprocess.DEVNULL,

@@ -33,7 +33,7 @@ def temporary_directory(parent: Path, prefix: str = "") -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     directory = parent.resolve() / f"{prefix}{secrets.token_hex(4)}"
-    # The watchdog starts first, so that there is no moment at which a kill leaves the directory.
+    # The watchdog starts before the directory exists, so that no kill can leave the directory.
     watchdog = subprocess.Popen(
         [sys.executable, "-I", __file__, directory],
         stdin=subprocess.PIPE,
@@ -55,13 +55,13 @@ def watch(directory: Path) -> None:
 
     The owner holds the other end of that pipe. It closes when the owner exits, however it exits.
     """
-    # A fork is no child of the owner: Ray kills the children of a worker that exits.
+    # Fork, so that the watchdog is not a child of its owner: Ray kills the children of a worker.
     if os.fork():
         os._exit(0)
     os.chdir("/")
     sys.stdin.read()
     kill_processes_in(directory)
-    # Repeated: a git process that works elsewhere, such as `git add`, may still write into it.
+    # Repeated: a git process with a different working directory may still write here.
     for _ in range(REMOVAL_ATTEMPTS):
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():

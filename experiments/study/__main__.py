@@ -24,8 +24,14 @@ from experiments.study.error_tables import (
 )
 from experiments.study.grid import STUDY, Study, Trial, layers_name, read_study, trials_of
 from experiments.study.local import run_locally
-from experiments.study.report import ErrorsOnTest, Images, markdown, plot
-from experiments.study.runner import ATTEMPTS, Results, Run, get_or_run
+from experiments.study.report import (
+    BIAS_ON_TEST,
+    describe_images,
+    describe_test_error,
+    markdown,
+    plot,
+)
+from experiments.study.runner import ATTEMPTS, FinishedTrials, TrialRunner, get_or_run
 from experiments.study.significance import summarize
 from experiments.study.trial import (
     Inputs,
@@ -47,7 +53,7 @@ OTHER_REPORTS = REPORTS / "options"  # ignored by git
 
 def main() -> None:
     options = parse()
-    study = read_study(STUDY, axes(options))
+    study = read_study(STUDY, axis_options(options))
     params = read_params()
     print_recovery_steps()
     make_mirrors_absolute()
@@ -59,8 +65,8 @@ def main() -> None:
     with temporary_clone("study") as snapshot:
         commit_snapshot(snapshot)
         inputs = read_inputs(snapshot)
-        run = choose_runner(snapshot, validation, options.jobs)
-        run_study(study, on_test, inputs, run, reports)
+        run_trials = choose_runner(snapshot, validation, options.jobs)
+        run_study(study, on_test, inputs, run_trials, reports)
 
 
 def parse() -> argparse.Namespace:
@@ -71,7 +77,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--epochs", type=int, nargs="+", metavar="N", help="numbers of epochs")
     parser.add_argument(
-        "--hidden-units", type=layers, nargs="+", metavar="N,N", help="such as 64,32 128,64"
+        "--hidden-units", type=parse_layers, nargs="+", metavar="N,N", help="such as 64,32 128,64"
     )
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="one trial for each")
     parser.add_argument("--validation", type=int, metavar="N", help="images to hold out")
@@ -107,8 +113,8 @@ def check_data(validation: int, params: Mapping[str, Any]) -> None:
     check_range("train.batch_size", params["train"].batch_size, 1, images - validation)
 
 
-def axes(options: argparse.Namespace) -> dict[str, Any]:
-    """The values that options give, by the names of study.yaml."""
+def axis_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The axes that options replace, by the names of study.yaml."""
     return {
         key: value
         for key, value in vars(options).items()
@@ -116,11 +122,11 @@ def axes(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def layers(text: str) -> list[int]:
+def parse_layers(text: str) -> list[int]:
     return [int(units) for units in text.split(",")]
 
 
-def choose_runner(snapshot: Path, validation: int, jobs: int | None) -> Run:
+def choose_runner(snapshot: Path, validation: int, jobs: int | None) -> TrialRunner:
     """A function that runs trials on this machine, or on the cluster at RAY_ADDRESS if it is set.
 
     Args:
@@ -132,33 +138,35 @@ def choose_runner(snapshot: Path, validation: int, jobs: int | None) -> Run:
 
     @cache  # once, when the first trial is to be run
     def prepare() -> None:
-        remote = cluster.check_cluster(address) if address else None
-        prepare_data(snapshot, validation, remote)
+        remote_name = cluster.check_cluster(address) if address else None
+        prepare_data(snapshot, validation, remote_name)
 
-    def run(trials: Mapping[str, Changes]) -> Results:
+    def run_trials(trials: Mapping[str, Changes]) -> FinishedTrials:
         prepare()
         if address:
             return cluster.run_on_cluster(snapshot, address, trials)
         return run_locally(snapshot, jobs, trials)
 
-    return run
+    return run_trials
 
 
-def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Path) -> None:
+def run_study(
+    study: Study, on_test: bool, inputs: Inputs, run_trials: TrialRunner, reports: Path
+) -> None:
     """Runs the trials of a study and writes its report.
 
     Args:
         study: the axes.
         on_test: whether the cells are compared on the test images.
         inputs: of the pipeline.
-        run: runs trials.
+        run_trials: runs trials.
         reports: directory of the report.
 
     Raises:
         UserError: a trial has failed. The report is written from the others, if there are any.
     """
-    trials = by_name(trials_of(study, on_test), inputs)
-    commits = get_or_run("Trials", trials, run)
+    trials = name_trials(trials_of(study, on_test), inputs)
+    commits = get_or_run("Trials", trials, run_trials)
     if not commits:
         raise UserError(failure_message(list(trials), len(trials)))
     check_trials(trials, commits)
@@ -176,10 +184,12 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
         )
     summary = summarize(errors_by_seed(rows, study))
 
-    best_trials, best_commits = trials, commits
+    test_images = len(read_output(next(iter(commits.values())), PREDICTIONS).splitlines()) - 1
+    images = describe_images(on_test, test_images if on_test else study.validation)
+    wanted, test_error = trials, BIAS_ON_TEST
     if not on_test:
         best_width, best_epochs = summary.index[summary["best"]][0]
-        best_trials = by_name(
+        best_trials = name_trials(
             [
                 trials[name]._replace(epochs=int(best_epochs))
                 for name in commits
@@ -187,19 +197,16 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
             ],
             inputs,
         )
-        best_commits = get_or_run("Tests of the best", best_trials, run)
+        best_commits = get_or_run("Trials of the best cell", best_trials, run_trials)
         check_trials(best_trials, best_commits)
-    test_images = len(read_output(next(iter(commits.values())), PREDICTIONS).splitlines()) - 1
-    images = Images(on_test, test_images if on_test else study.validation)
-    test = None
-    if best_commits and not on_test:
         scores = [json.loads(read_output(commit, SCORES)) for commit in best_commits.values()]
-        test = ErrorsOnTest.from_scores(scores, test_images)
-    wanted = trials | best_trials
-    failed = [name for name in wanted if name not in commits | best_commits]
+        errors = pd.Series([score["baseline_error"] for score in scores], dtype=float)
+        test_error = describe_test_error(errors, test_images)
+        wanted, commits = trials | best_trials, commits | best_commits
+    failed = [name for name in wanted if name not in commits]
 
     schedule = inputs.params.get("train.schedule", "constant")
-    text = markdown(summary, images, test, failed, stopped, schedule)
+    text = markdown(summary, images, test_error, failed, stopped, schedule)
     write(rows, text, reports)
     from stages.evaluation.plots import save  # imported late: matplotlib takes a second
 
@@ -209,7 +216,7 @@ def run_study(study: Study, on_test: bool, inputs: Inputs, run: Run, reports: Pa
         raise UserError(f"{failure_message(failed, len(wanted))}\nThe report is without them")
 
 
-def by_name(trials: Sequence[Trial], inputs: Inputs) -> dict[str, Trial]:
+def name_trials(trials: Sequence[Trial], inputs: Inputs) -> dict[str, Trial]:
     return {trial_name(trial, inputs): trial for trial in trials}
 
 

@@ -23,7 +23,7 @@ from experiments.repository.clones import dvc_config
 from experiments.repository.dvc_experiments import Changes
 from experiments.repository.subprocesses import CommandError, git
 from experiments.repository.temporary_directory import temporary_directory
-from experiments.study.runner import Results
+from experiments.study.runner import FinishedTrials
 from experiments.study.trial import Config, run_trial
 from stages.common.errors import UserError
 from stages.training.threads import MIN_THREADS, THREADS
@@ -36,13 +36,13 @@ MAX_RESTARTS = 3  # of a trial whose node or worker died
 
 
 def check_cluster(address: str) -> str:
-    """Checks what a study on a cluster needs, as far as that takes less than a few seconds.
+    """Checks Ray, its address and DVC's default remote, before anything is trained.
 
     Args:
         address: HOST:PORT of the cluster's head.
 
     Returns:
-        A description of DVC's default remote for messages: its name and URL.
+        Name and URL of the remote, for messages.
 
     Raises:
         UserError: Ray is not installed, nothing listens at the address, or DVC has no default
@@ -69,8 +69,8 @@ def check_cluster(address: str) -> str:
     return f"the remote {remote} ({url})"
 
 
-def run_on_cluster(snapshot: Path, address: str, trials: Mapping[str, Changes]) -> Results:
-    """Runs trials on a Ray cluster; see `runner.Run`.
+def run_on_cluster(snapshot: Path, address: str, trials: Mapping[str, Changes]) -> FinishedTrials:
+    """Runs trials on a Ray cluster; see `runner.TrialRunner`.
 
     When the iterator is closed, interrupted by a signal, or this process is killed, the processes
     of its trials are ended.
@@ -92,7 +92,7 @@ def run_on_cluster(snapshot: Path, address: str, trials: Mapping[str, Changes]) 
     tasks = [(name, changes, config, variables) for name, changes in trials.items()]
     spawn = get_context("spawn")
     results, child_end = spawn.Pipe(duplex=False)
-    driver = spawn.Process(target=drive, args=(child_end, address, str(snapshot), tasks))
+    driver = spawn.Process(target=run_driver, args=(child_end, address, str(snapshot), tasks))
     driver.start()
     child_end.close()
     try:
@@ -115,11 +115,11 @@ def run_on_cluster(snapshot: Path, address: str, trials: Mapping[str, Changes]) 
         driver.join()
 
 
-def drive(results: Connection, address: str, working_dir: str, tasks: list[Any]) -> None:
-    """Runs trials as Ray tasks: the main function of a child process.
+def run_driver(results: Connection, address: str, working_dir: str, tasks: list[Any]) -> None:
+    """Runs trials as Ray tasks; the main function of a child process.
 
-    Ray prints pages, replaces signal handlers, and does not always return from a call that is
-    interrupted. In a process of its own this affects nobody.
+    Ray prints a lot, replaces signal handlers, and some of its calls do not return when they are
+    interrupted. The child process keeps this away from the command.
 
     Args:
         results: gets a pair for each trial, its name and a git bundle or an error message; or a
@@ -191,7 +191,7 @@ def run_on_node(name: str, changes: Changes, config: Config, variables: Mapping[
         The experiment as a git bundle.
 
     Raises:
-        CommandError: a command has failed, or this node has other packages than requirements.txt.
+        CommandError: a command has failed, or the packages differ from requirements.txt.
     """
     if differences := package_differences(Path("requirements.txt").read_text(encoding="utf-8")):
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
@@ -200,7 +200,7 @@ def run_on_node(name: str, changes: Changes, config: Config, variables: Mapping[
             f"not be comparable: {', '.join(differences[:3])}{more}. Run there: pip install "
             "--require-hashes -r requirements.txt, then start its Ray again"
         )
-    import platformdirs  # of requirements-cluster.txt, as Ray
+    import platformdirs  # installed with Ray by requirements-cluster.txt
 
     # The node has a cache of its own.
     directory = Path(platformdirs.user_cache_path("mnist-study"))
@@ -208,7 +208,13 @@ def run_on_node(name: str, changes: Changes, config: Config, variables: Mapping[
     with temporary_directory(directory / "trials") as temporary:
         snapshot = Path(BARE_CLONE).absolute()
         return run_trial(
-            snapshot, temporary, {**config, "cache": cache}, True, name, changes, **variables
+            snapshot,
+            temporary,
+            {**config, "cache": cache},
+            name,
+            changes,
+            use_remote=True,
+            **variables,
         )
 
 
@@ -217,12 +223,17 @@ def package_differences(requirements: str) -> list[str]:
     pins: dict[str, list[str]] = {}
     for package, version in re.findall(r"^([\w.-]+)==(\S+)", requirements, re.MULTILINE):
         pins.setdefault(package, []).append(version)
-    installed = {
-        re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower(): each.version
-        for each in distributions()
-    }
+    installed = installed_versions()
     return [
         f"{package} {installed[package]} instead of {' or '.join(versions)}"
         for package, versions in pins.items()
         if package in installed and installed[package] not in versions
     ]
+
+
+def installed_versions() -> dict[str, str]:
+    """The version of each installed package, by its normalized name, as in requirements.txt."""
+    return {
+        re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower(): package.version
+        for package in distributions()
+    }

@@ -80,7 +80,7 @@ def trials_of(study: Study, on_test: bool) -> list[Trial]:
 
 
 def layers_name(hidden_units: Sequence[int]) -> str:
-    """The name of a network with these hidden layers, such as 512-256-128."""
+    """The name of a network with these layer sizes, such as 512-256-128."""
     return "-".join(str(units) for units in hidden_units)
 
 

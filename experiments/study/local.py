@@ -8,13 +8,13 @@ from pathlib import Path
 from experiments.repository.clones import dvc_config
 from experiments.repository.dvc_experiments import Changes
 from experiments.repository.temporary_directory import kill_processes_in, temporary_directory
-from experiments.study.runner import Results
+from experiments.study.runner import FinishedTrials
 from experiments.study.trial import run_trial
 from stages.training.threads import MIN_THREADS, THREADS, processors
 
 
-def run_locally(snapshot: Path, jobs: int | None, trials: Mapping[str, Changes]) -> Results:
-    """Runs trials on this machine, several at a time; see `Run`.
+def run_locally(snapshot: Path, jobs: int | None, trials: Mapping[str, Changes]) -> FinishedTrials:
+    """Runs trials on this machine, several at a time; see `runner.TrialRunner`.
 
     When the iterator is closed, or interrupted by a signal, the processes of its trials are ended.
 
@@ -29,8 +29,9 @@ def run_locally(snapshot: Path, jobs: int | None, trials: Mapping[str, Changes])
 
     def run_in_directory(name: str, changes: Changes) -> bytes:
         with temporary_directory(snapshot.parent) as directory:
+            variables = {THREADS: threads}
             return run_trial(
-                snapshot, directory, config, False, name, changes, **{THREADS: threads}
+                snapshot, directory, config, name, changes, use_remote=False, **variables
             )
 
     executor = ThreadPoolExecutor(jobs)

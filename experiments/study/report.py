@@ -1,7 +1,7 @@
 """Report of a study in Markdown, and its plot."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,62 +13,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CONFIDENCE_LEVEL = 0.95  # of the interval for the test error
-# Okabe and Ito's palette for colour-blind readers, dark colours first. Markers and dashes tell the
-# lines apart without colours.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BIAS_ON_TEST = (
+    "The best cell was selected on the test images, so its error is biased downwards: of equally "
+    "good cells the luckiest one is selected. No images are left to measure this bias."
+)
+# Markers and dashes tell the lines apart without colours.
 MARKERS = "os^DvPX"
 DASHES = ("-", "--", "-.", ":")
 
 
-class Images(NamedTuple):
-    """The images that a study compares its cells on.
-
-    Attributes:
-        on_test: whether they are the test images; otherwise held-out training images.
-        number: how many they are.
-    """
-
-    on_test: bool
-    number: int
-
-    def __str__(self) -> str:
-        if self.on_test:
-            return f"the {self.number:,} test images"
-        return f"{self.number:,} images held out of the training images"
-
-
-class ErrorsOnTest(NamedTuple):
-    """Test errors of one cell.
-
-    Attributes:
-        errors: in percent, one for each seed.
-        images: number of test images.
-    """
-
-    errors: pd.Series
-    images: int
-
-    @classmethod
-    def from_scores(cls, scores: Sequence[Mapping[str, Any]], images: int) -> Self:
-        """Takes the content of metrics/evaluate.json for each seed."""
-        return cls(pd.Series([score["baseline_error"] for score in scores]), images)
-
-    def __str__(self) -> str:
-        """The mean, its standard error over seeds, and Wilson's interval for other test images."""
-        mistakes = round(self.errors.mean() / 100 * self.images)
-        low, high = wilson_interval(mistakes, self.images, CONFIDENCE_LEVEL)
-        return (
-            f"{mean_and_se(self.errors.mean(), self.errors.sem())} % over "
-            f"{plural(len(self.errors), 'seed')}. All seeds use the same {self.images:,} test "
-            f"images; the {100 * CONFIDENCE_LEVEL:g}% confidence interval for other images of this "
-            f"kind is {100 * low:.2f} to {100 * high:.2f} %"
-        )
-
-
 def markdown(
     summary: pd.DataFrame,
-    images: Images,
-    test: ErrorsOnTest | None,
+    images: str,
+    test_error: str,
     failed: Sequence[str],
     stopped: Sequence[str],
     schedule: str = "constant",
@@ -77,8 +34,8 @@ def markdown(
 
     Args:
         summary: of `significance.summarize`, its rows in the order of the axes.
-        images: that the errors are measured on.
-        test: test errors of the best cell, if it was selected on other images and has been tested.
+        images: that the errors are measured on; of `describe_images`.
+        test_error: paragraph about the best cell's test error and selection bias.
         failed: names of trials that failed.
         stopped: results that are missing, since the training ended before.
         schedule: of the learning rate.
@@ -102,17 +59,16 @@ def markdown(
             ]
         ),
         *([explain_best(summary, comparisons)] if comparisons else []),
-        test_of_best(images, test),
+        test_error,
         *([explain_comparison(comparisons)] if comparisons else []),
-        f"Each network is trained once, for {plural(max(epochs), 'epoch')}"
-        + ("; the other columns are its results after those epochs." if epochs[1:] else "."),
+        f"Each network is trained once per seed, for {plural(max(epochs), 'epoch')}"
+        + ("; the other columns are its errors after those epochs." if epochs[1:] else "."),
     ]
     if schedule != "constant" and epochs[1:]:
         paragraphs.append(
-            f"The schedule {schedule} depends on the number of epochs. The columns with fewer than "
-            f"{max(epochs)} epochs are results in the middle of it. The test error of the best "
-            "cell is measured after a whole training of its own number of epochs, so it is that "
-            "of a different training."
+            f"The schedule {schedule} depends on the number of epochs, so the columns with fewer "
+            f"than {max(epochs)} epochs are errors in the middle of it, not of shorter trainings. "
+            "The test error of the best cell is that of trainings with its own number of epochs."
         )
     if failed:
         paragraphs.append(f"Missing, since their training failed: {', '.join(failed)}.")
@@ -141,19 +97,31 @@ def explain_comparison(comparisons: int) -> str:
     )
 
 
-def test_of_best(images: Images, test: ErrorsOnTest | None) -> str:
-    """A paragraph about the test error of the best cell, and about selection bias."""
-    if images.on_test:
-        return (
-            "The best cell was selected on the test images, so its error is biased downwards: of "
-            "equally good cells the luckiest one is selected. No images are left to measure this "
-            "bias."
-        )
-    if test is None:
+def describe_images(on_test: bool, count: int) -> str:
+    """The images that the cells are compared on."""
+    if on_test:
+        return f"the {count:,} test images"
+    return f"{count:,} images held out of the training images"
+
+
+def describe_test_error(errors: pd.Series, test_images: int) -> str:
+    """A paragraph about the test error of the best cell, which was selected on other images.
+
+    Args:
+        errors: test errors of the cell in percent, one for each seed; may be empty.
+        test_images: number of test images.
+    """
+    if errors.empty:
         return "The test error of the best cell is missing."
+    mistakes = round(errors.mean() / 100 * test_images)
+    low, high = wilson_interval(mistakes, test_images, CONFIDENCE_LEVEL)
     return (
-        f"Test error of the best cell, measured once, after the selection: {test}. Its error in "
-        "the table is biased downwards: of equally good cells the luckiest one is selected."
+        "Test error of the best cell, which was not used for the selection: "
+        f"{mean_and_se(errors.mean(), errors.sem())} % over {plural(len(errors), 'seed')}. All "
+        f"seeds use the same {test_images:,} test images; the {100 * CONFIDENCE_LEVEL:g}% "
+        f"confidence interval for other images of this kind is {100 * low:.2f} to "
+        f"{100 * high:.2f} %. Its error in the table is biased downwards: of equally good cells "
+        "the luckiest one is selected."
     )
 
 
@@ -161,7 +129,9 @@ def table_cell(row: Any) -> str:
     if not row["seeds"]:
         return "–"
     text = mean_and_se(row["mean"], row["se"])
-    return f"**{text}**" if row["best"] else f"{text} ≈" if row["not_significant"] else text
+    if row["best"]:
+        return f"**{text}**"
+    return f"{text} ≈" if row["not_significant"] else text
 
 
 def mean_and_se(mean: Any, se: Any) -> str:
@@ -178,17 +148,17 @@ def axes_of(summary: pd.DataFrame) -> tuple[list[str], list[int]]:
     return list(widths), list(epochs)
 
 
-def plot(summary: pd.DataFrame, images: Images) -> "Figure":
+def plot(summary: pd.DataFrame, images: str) -> "Figure":
     """Draws the error against the width, a line for each number of epochs.
 
     Args:
         summary: of `significance.summarize`, its rows in the order of the axes.
-        images: that the errors are measured on.
+        images: that the errors are measured on; of `describe_images`.
     """
-    # Imported late: matplotlib takes a second. The second import sets its defaults.
+    # Imported late: matplotlib takes a second.
     from matplotlib.figure import Figure
 
-    import stages.evaluation.plots  # noqa: F401
+    from stages.evaluation.plots import COLORS
 
     widths, epochs = axes_of(summary)
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
@@ -201,7 +171,7 @@ def plot(summary: pd.DataFrame, images: Images) -> "Figure":
             x,
             cells["mean"],
             cells["se"].fillna(0),
-            color=COLOURS[line % len(COLOURS)],
+            color=COLORS[line % len(COLORS)],
             marker=MARKERS[line % len(MARKERS)],
             linestyle=DASHES[line % len(DASHES)],
             capsize=4,

@@ -1,4 +1,4 @@
-"""Runs those trials of a study that do not exist, and repeats failed ones."""
+"""Runs the missing trials of a study, and retries failed ones."""
 
 import sys
 import time
@@ -16,19 +16,19 @@ from stages.common.progress import Progress
 ATTEMPTS = 3
 # Multiplied by the number of the attempt. A trial that ran out of memory may fit later.
 RETRY_DELAY_S = 10
-# The name of each finished trial, with its experiment as a git bundle, or a UserError.
-Results = Generator[tuple[str, Future[bytes]], None, None]
+# Yields each finished trial: its name, and a future with its git bundle or a UserError.
+FinishedTrials = Generator[tuple[str, Future[bytes]], None, None]
 # Runs trials on this machine or on a cluster: changes of params.yaml by the name of a trial.
-Run = Callable[[Mapping[str, Changes]], Results]
+TrialRunner = Callable[[Mapping[str, Changes]], FinishedTrials]
 
 
-def get_or_run(label: str, trials: Mapping[str, Trial], run: Run) -> dict[str, str]:
+def get_or_run(label: str, trials: Mapping[str, Trial], run_trials: TrialRunner) -> dict[str, str]:
     """Returns the experiments of trials, after running those that do not exist.
 
     Args:
-        label: of the trials, for messages.
+        label: name of this group of trials, for messages.
         trials: by name.
-        run: runs trials; called only if some do not exist.
+        run_trials: called only if some do not exist.
 
     Returns:
         The commit of each trial by its name, in their order, without those that failed in all
@@ -43,17 +43,19 @@ def get_or_run(label: str, trials: Mapping[str, Trial], run: Run) -> dict[str, s
         if not missing:
             break
         time.sleep(attempt * RETRY_DELAY_S)
-        missing = {name: missing[name] for name in run_and_import(missing, run, messages)}
+        missing = {name: missing[name] for name in run_and_import(missing, run_trials, messages)}
     commits = list_experiments()
     return {name: commits[name] for name in trials if name in commits}
 
 
-def run_and_import(trials: Mapping[str, Changes], run: Run, messages: dict[str, str]) -> list[str]:
+def run_and_import(
+    trials: Mapping[str, Changes], run_trials: TrialRunner, messages: dict[str, str]
+) -> list[str]:
     """Runs trials and adds the experiments to the workspace; shows progress and errors.
 
     Args:
         trials: changes of params.yaml by the name of a trial.
-        run: runs them.
+        run_trials: runs them.
         messages: the last error message of each trial; a message is shown once.
 
     Returns:
@@ -62,7 +64,7 @@ def run_and_import(trials: Mapping[str, Changes], run: Run, messages: dict[str, 
     failed = []
     with (
         Progress("study", len(trials), " trials") as progress,
-        closing(run(trials)) as finished,
+        closing(run_trials(trials)) as finished,
     ):
         for count, (name, future) in enumerate(finished, 1):
             try:

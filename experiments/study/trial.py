@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from experiments.repository.clones import write_dvc_config
 from experiments.repository.dvc_experiments import Changes, export_experiment, run_experiment
-from experiments.repository.pipeline import PIPELINE, paths_in_repository
-from experiments.repository.pipeline import stages as pipeline_stages
+from experiments.repository.pipeline import PIPELINE, dependency_paths, read_stages
 from experiments.repository.subprocesses import CommandError, dvc, git
 from experiments.study.grid import Trial, layers_name
 from stages.common.errors import UserError
@@ -20,7 +19,7 @@ Config = Mapping[str, Mapping[str, str]]  # of DVC: section to key to value
 
 
 class Inputs(NamedTuple):
-    """What the results of a pipeline depend on.
+    """Inputs of the pipeline without its data, from which a trial's name is computed.
 
     Attributes:
         stages: command and parameter sections of each stage.
@@ -34,7 +33,7 @@ class Inputs(NamedTuple):
 
 
 def commit_snapshot(clone: Path) -> None:
-    """Commits what a temporary clone of the workspace has staged: then it is a snapshot."""
+    """Commits the index of a temporary clone, which makes it the snapshot of a study."""
     commit(clone, "--message", "Workspace at the start of a study")
 
 
@@ -48,7 +47,7 @@ def commit(clone: Path, *options: str) -> None:
 
 def read_inputs(snapshot: Path) -> Inputs:
     """Reads the inputs of the pipeline, except its data, from the commit of a snapshot."""
-    stages = pipeline_stages(snapshot / PIPELINE)
+    stages = read_stages(snapshot / PIPELINE)
     outputs = {
         path
         for stage in stages.values()
@@ -56,7 +55,7 @@ def read_inputs(snapshot: Path) -> Inputs:
         for output in stage.get(kind, [])
         for path in ([output] if isinstance(output, str) else output)
     }
-    code = paths_in_repository(stages) - outputs
+    code = dependency_paths(stages) - outputs
     files = git("ls-tree", "-r", "HEAD", "--", *sorted(code), cwd=snapshot)
     return Inputs(
         {name: [stage.get("cmd"), stage.get("params")] for name, stage in stages.items()},
@@ -73,13 +72,13 @@ def trial_name(trial: Trial, inputs: Inputs) -> str:
     return f"study-{layers}-epochs-{trial.epochs}-seed-{trial.seed}-{digest[:7]}"
 
 
-def prepare_data(snapshot: Path, validation: int, remote: str | None) -> None:
-    """Runs the stages that make the data of all trials, so that no trial has to.
+def prepare_data(snapshot: Path, validation: int, remote_name: str | None) -> None:
+    """Runs the stages that make the data of all trials, before the first trial.
 
     Args:
         snapshot: directory of the snapshot. Its commit gets the new dvc.lock.
         validation: number of training images held out.
-        remote: DVC's remote that gets the data, if any.
+        remote_name: of DVC's remote that gets the data, for messages; None for no remote.
 
     Raises:
         UserError: a stage or `dvc push` has failed.
@@ -91,20 +90,21 @@ def prepare_data(snapshot: Path, validation: int, remote: str | None) -> None:
         raise UserError(f"the data cannot be prepared:\n{error}") from None
     git("add", "--all", cwd=snapshot)
     commit(snapshot, "--amend", "--no-edit")
-    if remote:
+    if remote_name:
         try:
             dvc("push", DATA_STAGE, cwd=snapshot)
         except CommandError as error:
-            raise UserError(f"the data cannot be pushed to {remote}:\n{error}") from None
+            raise UserError(f"the data cannot be pushed to {remote_name}:\n{error}") from None
 
 
 def run_trial(
     snapshot: Path,
     directory: Path,
     config: Config,
-    remote: bool,
     name: str,
     changes: Changes,
+    *,
+    use_remote: bool,
     **variables: str,
 ) -> bytes:
     """Runs `dvc exp run` in a clone of a snapshot.
@@ -113,9 +113,9 @@ def run_trial(
         snapshot: directory of the snapshot, or its bare clone on a node.
         directory: where the clone is made.
         config: DVC's configuration in the clone.
-        remote: whether data are fetched from DVC's remote first, and the model is pushed.
         name: of the experiment.
         changes: of params.yaml.
+        use_remote: whether data are fetched from DVC's remote first, and the model is pushed.
         variables: environment variables for the stages.
 
     Returns:
@@ -126,15 +126,19 @@ def run_trial(
     """
     clone = directory / "clone"
     git("clone", "--quiet", "--template=", snapshot, clone)
-    # Experiments have the author of the snapshot.
+    # The author of the snapshot is also the author of the experiment's commits.
     author = git("show", "--no-patch", "--format=%an%n%ae", cwd=clone).splitlines()
     for key, value in zip(("user.name", "user.email"), author, strict=True):
         git("config", key, value, cwd=clone)
+    # The experiment's parent must be the user's commit, which the user's repository has. The
+    # changes of the snapshot stay in the index.
     git("reset", "--quiet", "--soft", "HEAD^", cwd=clone)
     write_dvc_config(clone, config)
-    if remote:
+    if use_remote:
         dvc("fetch", DATA_STAGE, cwd=clone)
-    reference = run_experiment(clone, name, changes, live=False, allow_missing=True, **variables)
-    if remote:
+    reference = run_experiment(
+        clone, name, changes, show_output=False, allow_missing=True, **variables
+    )
+    if use_remote:
         dvc("push", cwd=clone)
     return export_experiment(clone, reference)

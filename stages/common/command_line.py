@@ -6,17 +6,17 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from stages.common.errors import UserError, printable
+from stages.common.errors import UserError, error_message
 
 # Windows has no SIGHUP.
 SIGNALS = [each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP")]
-received: list[signal.Signals] = []
+received_signals: list[signal.Signals] = []
 
 
 def run(main: Callable[[], None], description: str | None = None) -> None:
-    """Runs a command, and ends the process with one line instead of a traceback if a user can act.
+    """Runs a command. An error that the user can fix becomes a message and exit status 1.
 
-    A UserError or a failure of the file system (full disk, missing permission) gives exit status 1.
+    That is a UserError, or a failure of the file system (full disk, missing permission).
     SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, so that temporary files are removed; then
     they end the process with their usual status. Any other exception is a bug and keeps its
     traceback.
@@ -30,42 +30,33 @@ def run(main: Callable[[], None], description: str | None = None) -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, handle)
+            signal.signal(number, raise_keyboard_interrupt)
     try:
-        if description:
-            refuse_arguments(description)
+        if description:  # a command without arguments, except --help
+            program = getattr(sys.modules["__main__"].__spec__, "name", None)
+            argparse.ArgumentParser(f"python -m {program}", description=description).parse_args()
         main()
         raise_if_signalled()
-    except UserError as problem:
-        sys.exit("\n".join(map(printable, str(problem).split("\n"))))
-    except OSError as problem:
-        where = f"{problem.filename}: " if problem.filename else ""
-        # NumPy's error for a full disk is "3136000 requested and 3035008 written".
-        sys.exit(printable(f"{where}{problem.strerror or f'{problem} (is the disk full?)'}"))
+    except (UserError, OSError) as problem:
+        sys.exit(error_message(problem))
     except KeyboardInterrupt:
-        exit_by_signal(received[-1] if received else signal.SIGINT)
+        exit_by_signal(received_signals[-1] if received_signals else signal.SIGINT)
 
 
-def refuse_arguments(description: str) -> None:
-    """Parses the arguments of a command that has none but --help."""
-    program = getattr(sys.modules["__main__"].__spec__, "name", None)
-    argparse.ArgumentParser(f"python -m {program}", description=description).parse_args()
-
-
-def handle(number: int, _: object) -> None:
-    """Signal handler that raises KeyboardInterrupt."""
-    received.append(signal.Signals(number))
+def raise_keyboard_interrupt(number: int, _: object) -> None:
+    """Signal handler."""
+    received_signals.append(signal.Signals(number))
     raise KeyboardInterrupt
 
 
 def raise_if_signalled() -> None:
-    """Raises KeyboardInterrupt again if a library has swallowed the one of a signal."""
-    if received:
+    """Raises KeyboardInterrupt if a signal was received: a library may have swallowed the first."""
+    if received_signals:
         raise KeyboardInterrupt
 
 
 def exit_by_signal(number: signal.Signals) -> None:
-    """Ends the process by a signal, so that its parent sees the signal as the reason."""
+    """Ends the process by the signal itself, so that its parent sees why it ended."""
     with suppress(OSError, ValueError):  # the reader of a pipe may be gone
         sys.stdout.flush()
     signal.signal(number, signal.SIG_DFL)

@@ -16,7 +16,7 @@ def locked_stages(text: str) -> LockedStages:
     """The stages in the text of a dvc.lock, by name.
 
     Raises:
-        INVALID_CONTENT: one of these exceptions; the text is not a dvc.lock.
+        one of INVALID_CONTENT: the text is not a dvc.lock.
     """
     stages: LockedStages = parse_yaml(text)["stages"]
     return stages
@@ -48,7 +48,7 @@ def locked_outputs(stages: LockedStages) -> dict[str, str]:
 def mixed_runs(stages: LockedStages) -> dict[str, str]:
     """The stages that are not of the same run as the others, each with a sentence that says why.
 
-    So it is while a run is incomplete, or if a stage is frozen.
+    This happens while a run is incomplete, or if a stage is frozen.
     """
     outputs, used = locked_outputs(stages), locked_parameters(stages)
     found = {
@@ -60,7 +60,7 @@ def mixed_runs(stages: LockedStages) -> dict[str, str]:
         for dependency in entry.get("deps", []):
             path, md5 = dependency["path"], dependency.get("md5")
             if outputs.get(path, md5) != md5:
-                found[stage] = f"{stage} was run with another {path}"
+                found[stage] = f"{stage} was run with a different {path}"
     return found
 
 

@@ -19,7 +19,8 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode
 from stages.common.errors import UserError
 
 PARAMS = Path("params.yaml")
-# ruamel.yaml raises exceptions beside YAMLError for invalid dates, numbers and tags: 2001-99-99.
+# ruamel.yaml does not wrap all errors in YAMLError: an invalid date, number or tag, for example
+# 2001-99-99, raises one of the others.
 INVALID_CONTENT = (YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 MAX_CHARACTERS = 1_000_000  # a dvc.lock may have some hundred thousand
 MAX_DEPTH = 100  # the parser is recursive, and some ten thousand levels would end the process
@@ -93,7 +94,7 @@ def parse_yaml(text: str) -> Any:
     """Parses YAML with the same parser as DVC, so that both read the same values.
 
     Raises:
-        INVALID_CONTENT: one of these exceptions.
+        one of INVALID_CONTENT: the text is not valid YAML.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"longer than {MAX_CHARACTERS:,} characters")

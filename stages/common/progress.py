@@ -30,7 +30,7 @@ class Progress:
             unit_scale=unit == "B",
             dynamic_ncols=True,
             leave=False,
-            # With `disable` it would not measure time.
+            # With disable=True, tqdm would not count, and seconds_left needs the counts.
             file=sys.stderr if self.terminal else NullFile(),
         )
 
@@ -55,8 +55,8 @@ class Progress:
             self.bar.set_postfix_str(text)
         else:
             left = self.seconds_left()
-            known = f", {left:.0f} s left" if left else ""
-            print(f"{text}{known}", file=sys.stderr, flush=True)
+            remaining = f", {left:.0f} s left" if left else ""
+            print(f"{text}{remaining}", file=sys.stderr, flush=True)
 
     def seconds_left(self) -> float | None:
         """The remaining time at the average speed so far, or None before any unit is done."""

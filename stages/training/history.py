@@ -115,7 +115,8 @@ def write_history(directory: Path, metrics: Sequence[str] = METRICS) -> Iterator
             yield History(live, directory, metrics)
     except SCMError:
         raise UserError(
-            "git: no repository with a commit here (a ZIP download?); git clone gives one"
+            "git: no repository with a commit here (a ZIP download?); expected a clone. "
+            "Run: git clone URL"
         ) from None
     finally:
         remove(partial)

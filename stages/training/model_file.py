@@ -96,13 +96,11 @@ def load_network(path: Path, image_shape: tuple[int, ...], classes: int) -> tupl
             unchanged = file.attrs[CHECKSUM] == checksum(file)
         network = load_model(path) if unchanged else None
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; make repro makes it") from None
+        raise UserError(f"{path} is missing. Run: make repro") from None
     except PermissionError:
         raise
     except Exception:  # HDF5 and Keras document no exceptions for damaged files
-        raise UserError(
-            f"{path} is not a network saved by this project; make repro makes one"
-        ) from None
+        raise UserError(f"{path} is not a network saved by this project. Run: make repro") from None
     if network is None:
         raise UserError(
             f"{path} has changed since it was saved; "
