@@ -71,7 +71,7 @@ predict: $(VENV)  ## read the digits in a picture: make predict IMAGE=photo.jpg
 	@python -m app.predict -- "$$IMAGE"
 
 app: $(APP)  ## serve a web page to draw digits on; HOST=127.0.0.1 PORT=8000 NAMES="box.local proxy.example.org"
-	@set -f; python -m app.server --host="$$HOST" --port="$$PORT" --names $$NAMES
+	@set -f; python -m app.server --host="$$HOST" --port="$$PORT" $${NAMES:+--names} $$NAMES
 
 check: lint  ## lint and the quick tests, before a commit
 	pytest -m "not slow"
