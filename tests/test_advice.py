@@ -131,7 +131,14 @@ def check_whole(project: Project) -> None:
         assert md5_of(cached) == cached_md5(cached)
 
 
-@pytest.mark.parametrize("name", ADVICE)
+# The other pieces of advice are followed with -m long.
+OFTEN = ("params.yaml", "half of dvc.lock", "index.lock", "merge", "forgotten commit", "data")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.long) for name in ADVICE]
+)
 def test_advice_makes_the_project_whole_and_loses_no_edit(project: Project, name: str) -> None:
     break_project, command, beginning = ADVICE[name]
     break_project(project)
@@ -175,12 +182,10 @@ def cached_files(project: Project) -> dict[str, Path]:
     return found
 
 
-SOME = [
-    *("data/raw", "data/raw/x_test.npy", "data/normalized", "data/normalized/x_train.npy"),
-    *("data/normalized/SHA256SUMS", "models/handwritten_digit.h5"),
-]
+SOME = ["data/raw", "data/normalized/x_train.npy", "models/handwritten_digit.h5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("some", [SOME, pytest.param([], marks=pytest.mark.long)], ids=len)
 def test_a_damaged_object_in_the_cache_is_named_and_replaced(
     project: Project, some: list[str]
@@ -205,6 +210,7 @@ def test_a_damaged_object_in_the_cache_is_named_and_replaced(
     assert project.git("status", "--porcelain") == ""
 
 
+@pytest.mark.long
 def test_a_stage_that_reads_a_damaged_object_leads_to_it(project: Project) -> None:
     path = "data/raw/x_test.npy"
     cached = cached_files(project)[path]

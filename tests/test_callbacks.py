@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from stages.common.errors import UserError
 from stages.training import network as definition
+from stages.training.build_network import build_network, compile_network
 from stages.training.callback_state import CannotSave, attributes, decode, encode, restore
+from stages.training.compiled_epoch import compile_epochs
 from stages.training.definition_checks import check_callbacks
 from stages.training.labels import encode_labels
 from stages.training.model_file import load_network
@@ -230,7 +232,6 @@ def numpy_metric(labels: Any, probabilities: Any) -> Any:
     return np.argmax(probabilities, -1) == np.asarray(labels)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -284,10 +285,21 @@ def numpy_metric(labels: Any, probabilities: Any) -> Any:
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
 def test_a_loss_metric_or_weight_that_does_not_fit_is_refused_before_the_training(
-    train: Callable[..., None], changes: dict[str, Any], problem: str
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], problem: str
 ) -> None:
+    for name, value in changes.items():
+        monkeypatch.setattr(definition, name, value)
+
+    def prepare() -> None:
+        """As stages/train.py does."""
+        x, y = np.zeros((20, 28, 28), np.float32), np.arange(20, dtype=np.uint8) % 10
+        network = build_network([4], 1, (28, 28), 10)
+        compile_network(network, definition.optimizer(0.1), definition.LOSS, definition.metrics())
+        labels = encode_labels(y, 10, definition.LOSS)
+        compile_epochs(network, x, labels, 10, definition.sample_weight(y))
+
     with pytest.raises(UserError) as raised:
-        train(**changes)
+        prepare()
     assert re.fullmatch(f"stages/training/network.py: {problem}", str(raised.value))
 
 

@@ -221,8 +221,31 @@ CHANGES = {
 }
 
 
+# The other changes are trained with -m long.
+OFTEN = (
+    "batch statistics",
+    "functional, custom layer",
+    "a smaller last batch",
+    "Lion with EMA",
+    "accumulation",
+    "mixed precision",
+    "sum",
+    "label smoothing",
+    "three metrics",
+    "custom metric",
+    "class weights",
+    "early stopping",
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(change, id=name, marks=() if name in OFTEN else pytest.mark.long)
+        for name, change in CHANGES.items()
+    ],
+)
 def test_a_network_is_trained_as_by_keras(change: Change) -> None:
     keras.utils.set_random_seed(1)
     keras.config.set_dtype_policy(change.policy)

@@ -131,7 +131,7 @@ DATASETS["gray"] = DataSet(
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_idx_files_of_gray_images_that_are_not_square_with_labels_from_1(tmp_path: Path) -> None:
     project = copy_of_project(tmp_path / "project")
     arrays = splits(800, (20, 24), 8)

@@ -47,12 +47,12 @@ def optimizer(learning_rate: float, schedule: str = "constant", steps: int = 0) 
 
 
 def metrics() -> list[Any]:
-    """Metrics for Keras's `compile`: names or objects. Accuracy is needed."""
+    """A list of metrics for Keras's `compile`: names or objects. Accuracy is needed."""
     return ["accuracy"]
 
 
 def callbacks() -> list[Any]:
-    """Callbacks for Keras's `fit`. They can act after an epoch, but not after a batch."""
+    """A list of callbacks for Keras's `fit`. They can act after epochs, but not after batches."""
     return []
 
 
