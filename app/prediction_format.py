@@ -5,16 +5,10 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from app.array_types import Float32, Mask
-from app.recognition import entropy
+from app.array_types import Float32
+from app.recognition import is_sure
 from app.segmentation import Digit
 
-# A digit whose probabilities have a higher entropy, in nats, is shown as uncertain, with the two
-# likeliest digits. In rows of held-out training digits, 99.5% of the digits with at most this
-# entropy were right: see benchmarks.confidence_threshold. It is not a parameter, because the
-# tutorial trains on all training images, and a value chosen on the test images would be too
-# optimistic. benchmarks.non_digits compares entropy with other scores.
-MAX_ENTROPY = 0.57
 # A second or third digit is mentioned from this probability.
 MIN_SHOWN_PROBABILITY = 5e-4
 
@@ -91,12 +85,6 @@ def picture_prediction(
         "sure": all(row["sure"] for row in row_predictions),
         "rows": row_predictions,
     }
-
-
-def is_sure(probabilities: Float32) -> Mask:
-    """Whether each digit of a picture is sure, bool (n,), by its probabilities, float32 (n, 10)."""
-    sure = entropy(probabilities) <= MAX_ENTROPY
-    return np.asarray(sure & (np.mean(sure) > 0.5))
 
 
 def digit_prediction(

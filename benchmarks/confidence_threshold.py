@@ -2,7 +2,7 @@
 
     python -m benchmarks.confidence_threshold
 
-This is MAX_ENTROPY of app/prediction_format.py. The tutorial's network is trained for ten
+This is MAX_ENTROPY of app/recognition.py. The tutorial's network is trained for ten
 epochs without 10,000 of MNIST's training images, the same fraction of each digit, and recognizes
 rows of these. Test images are not used.
 """

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.grayscale import read_grayscale
-from app.prediction_format import is_sure
-from app.recognition import digit_probabilities
+from app.recognition import digit_probabilities, is_sure
 from app.segmentation import find_rows
 from stages.common.errors import UserError
 from stages.common.progress import Progress

@@ -16,12 +16,22 @@ import numpy.typing as npt
 from scipy.stats import mannwhitneyu
 
 from app import CLASSES, IMAGE_SHAPE
-from app.prediction_format import is_sure
-from app.recognition import digit_probabilities, entropy
+from app.recognition import digit_probabilities, entropy, is_sure
 from app.segmentation import find_rows
-from benchmarks import textures
 from benchmarks.common import print_table
 from benchmarks.confidence_threshold import RAW, held_out_network
+from benchmarks.pictures_without_digits import (
+    blotches,
+    bricks,
+    checkerboard,
+    clouds,
+    grass,
+    letter,
+    noise,
+    scribble,
+    text_page,
+    word,
+)
 from benchmarks.stage_runs import MODEL
 from benchmarks.synthetic_pictures import digit_rows
 from stages.common import command_line
@@ -37,11 +47,26 @@ Floats = npt.NDArray[np.float32]
 Draw = Callable[[np.random.Generator], UInt8]
 
 CHOOSING: list[Draw] = [
-    *(textures.blotches, textures.clouds, textures.scribble, textures.word, textures.letter)
+    *(
+        blotches,
+        clouds,
+        scribble,
+        word,
+        letter,
+    )
 ]
 REPORTING: list[Draw] = [
-    *(textures.noise, textures.checkerboard, textures.text_page, textures.grass),
-    *(textures.bricks, textures.scribble, textures.letter),
+    *(
+        noise,
+        checkerboard,
+        text_page,
+        grass,
+    ),
+    *(
+        bricks,
+        scribble,
+        letter,
+    ),
 ]
 PICTURES, ROWS = 200, 600
 CHOOSING_SEED, REPORTING_SEED = 100, 200

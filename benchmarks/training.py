@@ -100,7 +100,7 @@ def train_compiled(
     from stages.training.augmentation import Augmenter
     from stages.training.build_network import build_network
     from stages.training.compiled_epoch import compile_epochs
-    from stages.training.input_pipeline import one_batch, permutations
+    from stages.training.image_order import one_batch, permutations
     from stages.training.network import LOSS, optimizer
     from stages.training.threads import set_threads
 

@@ -1,5 +1,6 @@
 """Stage download: saves a data set as uint8 arrays in data/raw/."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -46,6 +47,11 @@ def load_files(dataset: str, directory: Path) -> dict[str, UInt8]:
         raise entry_error(dataset, f"has an invalid file: {problem}") from None
 
 
+def labels_from_zero(arrays: Mapping[str, UInt8], first_label: int) -> dict[str, UInt8]:
+    """The labels y_train and y_test, such that the first class has the label 0."""
+    return {name: arrays[name] - np.uint8(first_label) for name in ("y_train", "y_test")}
+
+
 def main() -> None:
     dataset = read_section(Download).dataset
 
@@ -56,6 +62,7 @@ def main() -> None:
         with TemporaryDirectory(dir=partial) as directory:
             images = entry.load() if entry.load else load_files(dataset, Path(directory))
             arrays = checked_arrays(dataset, images)
+            arrays |= labels_from_zero(arrays, entry.first_label)
             # All later stages need the class names for their tables and plots.
             write_arrays(partial, {**arrays, "classes": np.array(entry.classes)})
     print(f"{dataset}: {len(arrays['x_train']):,} training, {len(arrays['x_test']):,} test images")

@@ -19,7 +19,7 @@ from stages.training.compiled_epoch import compile_epochs
 from stages.training.definition_checks import check_callbacks
 from stages.training.history import check_declared, write_history
 from stages.training.hyperparameters import Augmentation, Model, Train
-from stages.training.input_pipeline import one_batch, permutations
+from stages.training.image_order import one_batch, permutations
 from stages.training.labels import encode_labels
 from stages.training.model_file import save_network
 from stages.training.network_checks import compilation_errors

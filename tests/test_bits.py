@@ -47,7 +47,7 @@ from stages.data.scaling import Scaling
 from stages.training.augmentation import Augmenter
 from stages.training.build_network import build_network
 from stages.training.compiled_epoch import compile_epochs
-from stages.training.input_pipeline import permutations
+from stages.training.image_order import permutations
 from stages.training.hyperparameters import Augmentation
 from stages.training.model_file import save_network
 from stages.training.network import LOSS, optimizer

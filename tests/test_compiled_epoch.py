@@ -11,7 +11,7 @@ from stages.common.errors import UserError
 from stages.training.build_network import build_network
 from stages.training.compiled_epoch import compile_epochs
 from stages.training.deterministic_layers import deterministic_layers
-from stages.training.input_pipeline import one_batch, permutations
+from stages.training.image_order import one_batch, permutations
 from stages.training.labels import encode_labels
 from stages.training.network_checks import check_trainable, compilation_errors
 from stages.training.tensorflow_setup import keras, tf

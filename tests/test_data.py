@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from stages import normalize
+from stages import download, normalize
 from stages.common.errors import UserError
 from stages.data.arrays import (
     SUMS,
@@ -187,9 +187,10 @@ def test_labels_of_an_entry_are_made_to_start_at_0(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(DATASETS, "own", entry())
     checked = checked_arrays("own", OWN)
     assert list(checked) == ["x_train", "y_train", "x_test", "y_test"]
-    assert checked["y_train"].tolist() == [2, 0]
-    assert checked["y_test"].tolist() == [1]
-    assert checked["y_test"].dtype == np.uint8
+    labels = download.labels_from_zero(checked, 1)
+    assert labels["y_train"].tolist() == [2, 0]
+    assert labels["y_test"].tolist() == [1]
+    assert labels["y_test"].dtype == np.uint8
     assert OWN["y_train"].tolist() == [3, 1]
 
 

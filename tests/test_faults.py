@@ -54,7 +54,7 @@ FAULTS = {
         ("stages/data/splits.py", "np.argsort(-remainders", "np.argsort(remainders"),
         ("stages/data/scaling.py", "size - mean**2", "size"),
         ("stages/data/arrays.py", " and isinstance(array.base, mmap.mmap)", ""),
-        ("stages/data/dataset_checks.py", "y - np.uint8(first)", "y"),
+        ("stages/download.py", "arrays[name] - np.uint8(first_label)", "arrays[name]"),
         ("stages/data/dataset_checks.py", "bool(entry.files) == bool(entry.load)", "False"),
     ],
     "tests/test_memory.py": [
@@ -96,7 +96,7 @@ FAULTS = {
         ),
     ],
     "tests/test_compiled_epoch.py": [
-        ("stages/training/input_pipeline.py", "default_rng([seed, epoch])", "default_rng([seed])"),
+        ("stages/training/image_order.py", "default_rng([seed, epoch])", "default_rng([seed])"),
         (
             "stages/training/compiled_epoch.py",
             "train_batch((images, *others))",
@@ -348,7 +348,7 @@ FAULTS = {
     ],
     "tests/test_predict.py::test_an_uncertain_digit_is_shown_with_two_candidates": [
         (
-            "app/prediction_format.py",
+            "app/recognition.py",
             "np.asarray(sure & (np.mean(sure) > 0.5))",
             "np.asarray(sure)",
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.training.input_pipeline import one_batch
+from stages.training.image_order import one_batch
 from tests.project import ROOT, TUTORIAL, activated, set_parameters
 from tests.test_other_data import write_idx
 

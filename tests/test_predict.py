@@ -16,10 +16,10 @@ from PIL import Image
 
 from app.array_types import Float32, UInt8
 from app.predict import main
-from app.prediction_format import MAX_ENTROPY, picture_prediction, text_lines
-from app.recognition import Move, digit_probabilities, entropy, moved
+from app.prediction_format import picture_prediction, text_lines
+from app.recognition import MAX_ENTROPY, Move, digit_probabilities, entropy, moved
 from app.segmentation import Digit
-from benchmarks import textures
+from benchmarks.pictures_without_digits import bricks, checkerboard, grass, noise, text_page
 from stages.common.errors import UserError
 from stages.data.scaling import Scaling
 from tests.drawings import ARRAYS, draw_row
@@ -279,8 +279,13 @@ def test_probabilities_are_averaged_over_moved_copies() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        *(textures.noise, textures.checkerboard, textures.text_page, textures.grass),
-        textures.bricks,
+        *(
+            noise,
+            checkerboard,
+            text_page,
+            grass,
+        ),
+        bricks,
     ],
 )
 def test_a_picture_without_digits_has_no_sure_digit(

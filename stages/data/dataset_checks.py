@@ -26,11 +26,14 @@ def check_entry(name: str) -> None:
 
 
 def checked_arrays(name: str, arrays: Mapping[str, UInt8]) -> dict[str, UInt8]:
-    """Checks the arrays of a data set against its entry, and makes its labels start at 0.
+    """Checks the arrays of a data set against its entry.
 
     Args:
         name: of the data set.
         arrays: as described at `DataSet.load`.
+
+    Returns:
+        The arrays, by name, as NumPy's.
 
     Raises:
         UserError: an array is missing, or has another type, shape, length or label than the entry
@@ -63,7 +66,6 @@ def checked_arrays(name: str, arrays: Mapping[str, UInt8]) -> dict[str, UInt8]:
             raise entry_error(
                 name, f"gives labels from {y.min()} to {y.max()}; expected {first} to {last}"
             )
-        result[f"y_{split}"] = y - np.uint8(first)
     return result
 
 

@@ -15,7 +15,7 @@ from stages.common.errors import UserError
 from stages.training.augmentation import Augmenter
 from stages.training.definition_checks import DEFINITION, check_metrics, check_sample_weight
 from stages.training.deterministic_layers import deterministic_layers
-from stages.training.input_pipeline import zero_copy_tensor
+from stages.training.image_order import zero_copy_tensor
 from stages.training.network_checks import NOT_COMPILABLE
 from stages.training.tensorflow_setup import tf
 

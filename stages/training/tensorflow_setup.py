@@ -4,7 +4,7 @@ Other modules import `keras` and `tf` from here, since these settings must be ma
 import. With a fixed seed, the last bits of a training still depend on whether it has one thread or
 more, and by default on the processor's instruction set and cache sizes.
 
-The seed itself is used in build_network.py (weights), input_pipeline.py (order of the images) and
+The seed itself is used in build_network.py (weights), image_order.py (order of the images) and
 augmentation.py.
 """
 
