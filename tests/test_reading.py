@@ -256,14 +256,15 @@ def test_hairlines_are_widened(stroke_width_px: int) -> None:
     assert np.count_nonzero(image > 100) > 30
 
 
-def test_a_stroke_may_fade_to_30_percent_of_its_contrast() -> None:
-    heights = []
-    for level_of_foot in (30, 240 - 65):
+def test_a_stroke_may_fade_to_25_percent_of_its_contrast() -> None:
+    boxes = []
+    for level_of_foot in (30, 240 - 52):
         grey = np.full((200, 200), 240, dtype=np.uint8)
         grey[40:110, 95:107] = 30
         grey[110:160, 95:107] = level_of_foot
-        heights.append(np.count_nonzero(digit_image(grey).max(axis=1) > 40))
-    assert heights[0] == heights[1]
+        (digit,) = find_digits(grey)
+        boxes.append(digit.box)
+    assert boxes[0] == pytest.approx(boxes[1], abs=2)
 
 
 def test_the_background_is_estimated_under_the_writing() -> None:
