@@ -8,6 +8,8 @@ from app.regions import MIN_WRITING_FRACTION, Box, Region, longest_side, to_pict
 
 # A frame with its inside covers more than this fraction of its box. A 0 covers less.
 MIN_FILLED_FRACTION = 0.9
+# The line of a frame ends at the depth at which this fraction of the pixels is background.
+MIN_BACKGROUND_FRACTION = 0.7
 # Maximum width of the line, as a fraction of the frame's shorter side.
 MAX_LINE_WIDTH = 0.15
 
@@ -31,8 +33,9 @@ def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
     background_pixels, all_pixels = (
         np.bincount(depth[pixels])[1:] for pixels in (filled & ~mask, filled)
     )
-    # The line of a frame ends at the depth at which most pixels are background.
-    is_background = background_pixels >= all_pixels[: len(background_pixels)] / 2
+    is_background = (
+        background_pixels >= MIN_BACKGROUND_FRACTION * all_pixels[: len(background_pixels)]
+    )
     depths = np.flatnonzero(is_background)
     if not depths.size or depths[0] > MAX_LINE_WIDTH * min(mask.shape):
         return []
