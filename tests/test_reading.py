@@ -133,6 +133,15 @@ def test_every_kind_of_picture_file_is_read(name: str) -> None:
     assert correlation(digit_image(grey), EXPECTED) > 0.9
 
 
+def test_luminance_is_read_on_coloured_paper() -> None:
+    """Colours vary twice as much along the axis from red to green, which separates the papers."""
+    picture = draw_one("RGB", (230, 150, 150), (90, 90, 90))
+    right_half = draw_one("RGB", (130, 200, 130), (90, 90, 90)).crop((45, 0, 90, 120))
+    picture.paste(right_half, (45, 0))
+    grey = read_grayscale(io.BytesIO(encode(picture)))
+    assert correlation(digit_image(grey), EXPECTED) > 0.9
+
+
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
 def test_a_large_picture_is_reduced(file_format: str) -> None:
     large = draw_one("L", 255, 0).resize((4_500, 6_000), Image.Resampling.NEAREST)
@@ -301,6 +310,14 @@ def test_lines_of_ruled_paper_are_removed(is_squared: bool, line_level: int) -> 
     assert right >= len(IMAGES) - 1
 
 
+def test_a_light_stroke_is_not_a_ruled_line() -> None:
+    picture = Image.new("L", (220, 200), 240)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((40, 20, 52, 180), fill=140)
+    draw.ellipse((100, 40, 180, 160), outline=20, width=12)
+    assert len(digit_images(picture)) == 2
+
+
 def draw_lines(lines: Callable[[int], Sequence[tuple[int, int]]], count: int) -> UInt8:
     """Draws polygons that enclose or cross each other, 1,000 pixels a side."""
     picture = Image.new("L", (1_000, 1_000), 240)
@@ -416,6 +433,15 @@ def test_surroundings_of_a_digit_are_ignored(index: int) -> None:
         assert has_digits(picture, [image]), name
 
 
+def test_dark_objects_at_the_border_are_ignored() -> None:
+    """Unlike a dark strip, they leave no rectangle that could be a page."""
+    picture = Image.new("L", (300, 300), 230)
+    picture.paste(draw_row(IMAGES[0], background=230), (60, 50))
+    for box in ((20, 0, 80, 8), (150, 0, 210, 8), (100, 291, 160, 299)):
+        ImageDraw.Draw(picture).rectangle(box, fill=30)
+    assert has_digits(picture, [IMAGES[0]])
+
+
 @pytest.mark.parametrize("cropped", [False, True])
 @pytest.mark.parametrize("side", range(4))
 @pytest.mark.parametrize("index", range(4))
@@ -453,6 +479,15 @@ def test_an_angular_0_is_not_a_frame(tail_length: int) -> None:
     draw = ImageDraw.Draw(zero)
     draw.rounded_rectangle((50, 40, 150, 200), radius=45, outline=20, width=12)
     draw.line((100, 50, 100, 50 + tail_length), fill=20, width=12)
+    (digit,) = find_digits(np.asarray(zero))
+    assert digit.box == pytest.approx((50, 40, 151, 201), abs=6)
+
+
+def test_a_speck_in_a_0_is_not_writing_in_a_frame() -> None:
+    zero = Image.new("L", (200, 240), 235)
+    draw = ImageDraw.Draw(zero)
+    draw.rounded_rectangle((50, 40, 150, 200), radius=25, outline=20, width=12)
+    draw.ellipse((96, 116, 104, 124), fill=20)
     (digit,) = find_digits(np.asarray(zero))
     assert digit.box == pytest.approx((50, 40, 151, 201), abs=6)
 
