@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from scipy import ndimage
 
 from app.array_types import UInt8
@@ -258,6 +258,17 @@ def test_a_digit_of_8x8_pixels_is_found() -> None:
         assert digit_image(small).shape == (28, 28)
 
 
+def test_digits_of_12x12_pixels_without_margins_keep_their_shape() -> None:
+    right = 0
+    for image in ARRAYS["x_test"][:40]:
+        stretched = Image.fromarray(255 - image[bounding_box(image > 60)])
+        large = ImageOps.expand(stretched.resize((96, 96)), 20, fill=255)
+        small = stretched.resize((12, 12), Image.Resampling.BOX)
+        with contextlib.suppress(UserError):
+            right += has_digits(small, [digit_image(large)], min_correlation=0.7)
+    assert right >= 38
+
+
 @pytest.mark.parametrize("stroke_width_px", [1, 2, 4])
 def test_hairlines_are_widened(stroke_width_px: int) -> None:
     image = digit_image(to_uint8(255 - 255 * draw_seven(stroke_width_px)))
@@ -431,6 +442,15 @@ def test_surroundings_of_a_digit_are_ignored(index: int) -> None:
     }
     for name, picture in pictures.items():
         assert has_digits(picture, [image]), name
+
+
+def test_the_edge_of_a_sheet_is_not_writing() -> None:
+    """It is darker than the sheet, as in half shadow, and brighter than the table."""
+    sheet = draw_row(*IMAGES[:2]).resize((600, 300))
+    ImageDraw.Draw(sheet).rectangle((0, 0, 599, 299), outline=150, width=8)
+    picture = Image.new("L", (1_000, 1_000), 40)
+    picture.paste(sheet, (200, 300))
+    assert len(digit_images(picture)) == 2
 
 
 def test_dark_objects_at_the_border_are_ignored() -> None:
