@@ -12,8 +12,6 @@ MIN_FILLED_FRACTION = 0.9
 MIN_BACKGROUND_FRACTION = 0.7
 # Maximum width of the line, as a fraction of the frame's shorter side.
 MAX_LINE_WIDTH = 0.15
-# A row or column is a line between cells if this fraction of it is foreground.
-MIN_DIVIDER_FRACTION = 0.9
 
 
 def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
@@ -42,12 +40,6 @@ def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
     if not depths.size or depths[0] > MAX_LINE_WIDTH * min(mask.shape):
         return []
     inside = depth > depths[0]
-    is_divider = [
-        (inside & mask).sum(axis=axis, keepdims=True)
-        > MIN_DIVIDER_FRACTION * inside.sum(axis=axis, keepdims=True)
-        for axis in (0, 1)
-    ]
-    inside &= ~(is_divider[0] | is_divider[1])
     writing, _ = ndimage.label(inside & foreground)
     sides = map(longest_side, ndimage.find_objects(writing))
     if max(sides, default=0) < MIN_WRITING_FRACTION * min(mask.shape):

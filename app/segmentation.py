@@ -26,9 +26,7 @@ from app.regions import (
 )
 from stages.common.errors import UserError
 
-# Pictures with a longer side up to this are enlarged.
-MAX_TINY_SIDE_PX = 28
-# The longer side of an enlarged picture is a multiple of its own, at most this.
+# Pictures of at most half of this longer side are enlarged by a whole factor to at most this side.
 ENLARGED_SIDE_PX = 112
 # If the foreground covers more than this fraction of a picture, it may be a page.
 MAX_FOREGROUND_FRACTION = 0.6
@@ -124,9 +122,9 @@ def find_digits(grey: UInt8, depth: int = 0) -> list[Digit]:
         grey: of a picture or of a page in it.
         depth: number of pages around this one.
     """
-    if max(grey.shape) <= MAX_TINY_SIDE_PX:
+    factor = ENLARGED_SIDE_PX // max(grey.shape)
+    if factor > 1:
         # The parts of a digit can be one pixel apart. Interpolation keeps them together.
-        factor = ENLARGED_SIDE_PX // max(grey.shape)
         size = (factor * grey.shape[1], factor * grey.shape[0])
         enlarged = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
         return [digit.reduced(factor) for digit in find_digits(enlarged, depth)]
