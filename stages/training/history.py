@@ -15,6 +15,7 @@ from stages.common.errors import UserError
 from stages.common.params import read_yaml
 
 PREFIXES = {"train": "", "validation": "val_"}  # of Keras's names of logs, for each split
+PIPELINE = Path("dvc.yaml")
 METRICS = ("loss", "accuracy")  # that every training has
 Logs = Mapping[str, float]
 
@@ -71,7 +72,9 @@ def check_declared(metrics: Iterable[str], directory: Path) -> None:
     Raises:
         UserError: it has none.
     """
-    train = read_yaml(Path("dvc.yaml"))["stages"]["train"]
+    if not PIPELINE.exists():  # the stage is run by hand, outside of a pipeline
+        return
+    train = read_yaml(PIPELINE)["stages"]["train"]
     declared = {name for plot in train["plots"] for name in ([plot] if str(plot) == plot else plot)}
     for name in metrics:
         path = (directory / f"plots/custom/{name}.json").as_posix()
