@@ -1,4 +1,4 @@
-"""Removal of frames around digits, and of the lines of tables, which the digits may touch."""
+"""Removal of frames around digits, which the digits may touch."""
 
 import numpy as np
 from scipy import ndimage
@@ -15,14 +15,14 @@ MAX_LINE_WIDTH = 0.15
 
 
 def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
-    """Finds the inside of a frame, or the cells of a table.
+    """Finds what a frame encloses; where writing divides it, several cells.
 
     Args:
         region: the frame and whatever touches it.
         foreground: bool of the region's shape, True for all pixels of the frame's brightness.
 
     Returns:
-        Boxes in the picture, and the masks of the cells in them, without the lines. The list is
+        Boxes in the picture, and the masks of the cells in them, without the frame. The list is
         empty if the region is not a frame with writing in it.
     """
     mask, filled = region.mask, region.filled

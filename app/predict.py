@@ -15,7 +15,7 @@ from app.array_types import UInt8
 from app.grayscale import read_grayscale
 from app.prediction_format import Prediction, caption, picture_prediction, text_lines
 from app.recognition import digit_probabilities
-from app.segmentation import Digit, find_rows
+from app.segmentation import Digit, digit_images, find_rows
 from stages.common import command_line
 from stages.common.errors import UserError, printable
 from stages.evaluation.plots import draw_predictions, save
@@ -30,10 +30,6 @@ class Picture(NamedTuple):
 
     rows: list[list[Digit]]
     shape: tuple[int, ...]
-
-    def images(self) -> UInt8:
-        """Of all digits, row by row, uint8 of shape (n, 28, 28)."""
-        return np.stack([digit.image for row in self.rows for digit in row])
 
 
 def main() -> None:
@@ -167,7 +163,7 @@ def predict(pictures: Collection[Picture], model: Path) -> Iterator[Prediction]:
 
     set_threads()
     network, scaling = load_network(model, IMAGE_SHAPE, CLASSES)
-    images = [picture.images() for picture in pictures]
+    images = [digit_images(picture.rows) for picture in pictures]
     probabilities = digit_probabilities(np.concatenate(images), predictor(network), scaling)
     parts = np.split(probabilities, np.cumsum(list(map(len, images)))[:-1])
     for picture, part in zip(pictures, parts, strict=True):

@@ -150,6 +150,11 @@ def find_digits(grey: UInt8, depth: int = 0) -> list[Digit]:
     return segment(foreground)
 
 
+def digit_images(rows: list[list[Digit]]) -> UInt8:
+    """The images of all digits, row by row, uint8 of shape (n, 28, 28)."""
+    return np.stack([digit.image for row in rows for digit in row])
+
+
 def may_be_page(foreground: Foreground, grey: UInt8) -> bool:
     """Whether the foreground may be a page or a frame instead of writing.
 

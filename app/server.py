@@ -29,7 +29,7 @@ from app import CLASSES, IMAGE_SHAPE, MODEL
 from app.grayscale import read_grayscale
 from app.prediction_format import Prediction, picture_prediction
 from app.recognition import digit_probabilities
-from app.segmentation import find_rows
+from app.segmentation import digit_images, find_rows
 from stages.common import command_line
 from stages.common.errors import UserError, printable
 from stages.training.model_file import load_network
@@ -122,7 +122,7 @@ def create_app(network: Any, scaling: Any, names: Collection[str]) -> Flask:
                 rows = find_rows(grey)
         except UserError as problem:
             return {"error": str(problem)}, 422
-        images = np.stack([digit.image for row in rows for digit in row])  # (n, 28, 28)
+        images = digit_images(rows)
         prediction = picture_prediction(
             rows, grey.shape, digit_probabilities(images, predict, scaling)
         )

@@ -45,8 +45,8 @@ def main() -> None:
     image_shape, classes = x.shape[1:], len(load_classes(NORMALIZED))
     validation = one_batch(x_val, encode_labels(y_val, classes, definition.LOSS))
     scaling = Scaling(*load_array(NORMALIZED / "scaling.npy", "float64", ()))
-    callbacks = definition.callbacks()
-    check_callbacks(callbacks)
+    user_callbacks = definition.callbacks()
+    check_callbacks(user_callbacks)
 
     network = build_network(model.hidden_units, train.seed, image_shape, classes)
     batches = math.ceil(len(y) / train.batch_size)
@@ -65,8 +65,8 @@ def main() -> None:
 
     parameters = f"{model!r} {train!r} {augmentation!r}"
     checkpoint = Checkpoint(CHECKPOINT, dependencies(NORMALIZED, parameters))
-    callbacks = [keras.callbacks.History(), *callbacks]
-    saving = SaveCheckpoint(checkpoint, callbacks)
+    saved_callbacks = [keras.callbacks.History(), *user_callbacks]
+    saving = SaveCheckpoint(checkpoint, saved_callbacks)
     done = saving.load(network, train.epochs)
     with (
         write_history(METRICS, names) as history,
@@ -77,7 +77,7 @@ def main() -> None:
             history.add_epoch(logs)
         callbacks = [
             StopAtDivergence(train.learning_rate),
-            *callbacks,
+            *saved_callbacks,
             saving,
             # After the checkpoint, which then has every epoch of the history.
             keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: history.add_epoch(logs)),

@@ -1,5 +1,7 @@
 """Copies of this project, and the commands that a user runs in them."""
 
+import gzip
+import hashlib
 import json
 import os
 import re
@@ -11,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
 from experiments.repository.dvc_experiments import REFERENCES
@@ -174,3 +178,16 @@ def copy_of_project(folder: Path, stand_in: bool = False) -> Project:
     set_parameters(folder, TUTORIAL, TINY)
     project.commit("Start")
     return project
+
+
+def write_idx(
+    folder: Path, arrays: dict[str, npt.NDArray[np.uint8]]
+) -> dict[str, tuple[str, int, str]]:
+    """Writes gzipped IDX files; returns the arguments of PinnedFile for each."""
+    files = {}
+    for name, array in arrays.items():
+        shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
+        content = bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+        files[name] = (name, len(content), hashlib.sha256(content).hexdigest())
+    return files

@@ -115,6 +115,13 @@ def draw_one() -> Image.Image:
     return picture
 
 
+def draw_row_of_ones(count: int) -> Image.Image:
+    row = Image.new("L", (200 * count, 200), 240)
+    for column in range(count):
+        row.paste(draw_one(), (200 * column, 0))
+    return row
+
+
 ONE = encode(draw_one())
 
 
@@ -166,10 +173,7 @@ def test_a_1_drawn_with_the_mouse_is_predicted(page: "Page") -> None:
 
 
 def test_digits_in_a_row_get_boxes_and_are_shown_as_a_number(page: "Page", tmp_path: Path) -> None:
-    row = Image.new("L", (600, 200), 240)
-    for column in range(3):
-        row.paste(draw_one(), (200 * column, 0))
-    row.save(tmp_path / "row.png")
+    draw_row_of_ones(3).save(tmp_path / "row.png")
     page.set_input_files("#file", tmp_path / "row.png")
 
     wait_for(page, "111")
@@ -277,10 +281,7 @@ def test_the_page_fits_a_narrow_screen_in_light_and_dark_mode(
 ) -> None:
     page.set_viewport_size({"width": 320, "height": 640})
     page.emulate_media(color_scheme=scheme)
-    row = Image.new("L", (1600, 200), 240)
-    for column in range(8):
-        row.paste(draw_one(), (200 * column, 0))
-    row.save(tmp_path / "row.png")
+    draw_row_of_ones(8).save(tmp_path / "row.png")
     page.set_input_files("#file", tmp_path / "row.png")
     wait_for(page, "11111111")
     assert page.evaluate("document.documentElement.scrollWidth") == 320

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from stages.training.image_order import one_batch
-from tests.project import ROOT, TUTORIAL, activated, set_parameters
-from tests.test_other_data import write_idx
+from tests.project import ROOT, TUTORIAL, activated, set_parameters, write_idx
 
 STATUS = Path("/proc/self/status")
 pytestmark = pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")

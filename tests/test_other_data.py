@@ -1,7 +1,5 @@
 """Runs of the pipeline on data sets of other sizes, channels and classes than MNIST's."""
 
-import gzip
-import hashlib
 import json
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from tests.project import (
     SCORES,
     Project,
     copy_of_project,
+    write_idx,
 )
 from tests.test_pipeline import change
 
@@ -106,17 +105,6 @@ def test_the_example_of_a_data_set_in_rgb_with_26_classes(tmp_path: Path) -> Non
     line = 'DATASETS["letters"] gives labels from 1 to 27; expected 1 to 26\n'
     assert f"\nstages/data/datasets.py: {line}" in output
     assert "Traceback" not in output
-
-
-def write_idx(folder: Path, arrays: dict[str, UInt8]) -> dict[str, tuple[str, int, str]]:
-    """Writes gzipped IDX files; returns the arguments of PinnedFile for each."""
-    files = {}
-    for name, array in arrays.items():
-        shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
-        content = bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
-        (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
-        files[name] = (name, len(content), hashlib.sha256(content).hexdigest())
-    return files
 
 
 ENTRY = """

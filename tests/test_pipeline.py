@@ -1,6 +1,5 @@
 """Runs of the pipeline with DVC, the examples of docs/develop.md, and the model card."""
 
-import gzip
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ import yaml
 
 from experiments.study.trial import read_inputs
 from stages import card
-from tests.project import MODEL, ROOT, SCORES, STAGES, STAND_IN, Project
+from tests.project import MODEL, ROOT, SCORES, STAGES, STAND_IN, Project, write_idx
 
 MIRROR = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
 
@@ -186,18 +185,15 @@ DATASETS["corners"] = DataSet(
 @pytest.mark.slow
 def test_examples_layer_and_data_set(real_project: Project, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    files = {}
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
     for split, images in (("train", 400), ("test", 100)):
         y = random.permutation(np.arange(images, dtype=np.uint8) % 10)
         x = random.integers(0, 50, (images, 28, 28)).astype(np.uint8)
         for image, label in zip(x, y, strict=True):
             row, column = divmod(int(label), 4)
             image[9 * row : 9 * row + 9, 7 * column : 7 * column + 7] = 255
-        for name, array in ((f"x_{split}", x), (f"y_{split}", y)):
-            shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
-            content = bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
-            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
-            files[name] = (name, len(content), hashlib.sha256(content).hexdigest())
+        arrays |= {f"x_{split}": x, f"y_{split}": y}
+    files = write_idx(tmp_path, arrays)
     with (real_project.folder / "stages/data/datasets.py").open("a") as code:
         code.write(ENTRY.format(files=files, mirror=str(tmp_path)))
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from experiments.compare.mcnemar import count_mistakes
 from experiments.compare.revisions import Revision, read_test_images
+from experiments.repository.clones import has_changes
 from experiments.repository.lockfile_checks import changes_since_run
 from experiments.repository.subprocesses import CommandError, git
 from stages.common.errors import UserError
@@ -114,8 +115,7 @@ def describe_lockfile(revision: Revision) -> str:
 
 def is_workspace(commit: str) -> bool:
     """Whether the workspace is this commit, without changes of files in git."""
-    status = ("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
-    return git("rev-parse", "HEAD").strip() == commit and not git(*status)
+    return git("rev-parse", "HEAD").strip() == commit and not has_changes()
 
 
 def describe_mistakes(a: Revision, b: Revision) -> str:

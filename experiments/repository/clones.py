@@ -103,6 +103,11 @@ def check_repository() -> None:
         raise UserError(f"git: {prefix} is in a repository; expected the root of a repository")
 
 
+def has_changes() -> bool:
+    """Whether files in git have changes that are not committed."""
+    return bool(git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no"))
+
+
 def copy_identity(clone: Path, purpose: str) -> None:
     """Sets the author of a clone's commits: the user, or the purpose if git does not know one."""
     for key in ("user.name", "user.email"):

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from experiments.repository.clones import has_changes
 from experiments.repository.subprocesses import CommandError, git
 
 # DVC's list of the parts of an experiment that a process works on. It removes them when it is done.
@@ -40,9 +41,9 @@ def killed_experiment() -> str | None:
         commands.append(attach_head(branch))
     if stash := stash_of_dvc(parts):
         found.append("edits are in a stash")
-        if is_changed():  # git would refuse to apply others
+        if has_changes():  # git would refuse to apply others
             commands.append("git stash")
-        position = "stash@{1}" if is_changed() else "stash@{0}"
+        position = "stash@{1}" if has_changes() else "stash@{0}"
         commands.append(
             f"git stash apply {stash}" if stash == EDITS else f"git stash pop {position}"
         )
@@ -85,11 +86,6 @@ def is_running(process: Any) -> bool:
         return True
     except (psutil.Error, LookupError, TypeError, ValueError):
         return False
-
-
-def is_changed() -> bool:
-    """Whether files in git have changes that are not committed."""
-    return bool(git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no"))
 
 
 def previous_branch() -> str | None:

@@ -78,7 +78,8 @@ def parameters_of_one_run(names: Collection[str]) -> dict[str, Any]:
         raise UserError(
             f"{LOCKFILE} has no results of {', '.join(names)}. Run: rm {LOCKFILE} && dvc repro"
         ) from None
-    for stage, why in mixed.items():
+    if mixed:
+        stage, why = next(iter(mixed.items()))
         raise UserError(
             f"{LOCKFILE}: {why}; expected stages of one run. Run: dvc unfreeze {stage} && dvc repro"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.common.errors import UserError
+from stages.common.params import one_line
 from stages.training.network_checks import NetworkProblem, check_reproducible
 from stages.training.tensorflow_setup import keras, tf
 
@@ -97,7 +98,7 @@ def check_metrics(network: Any, x: Any, y: Any) -> None:
     except NetworkProblem as problem:
         raise UserError(f"{DEFINITION}: LOSS or metrics() {problem}") from None
     except Exception as problem:  # a user's function may raise anything
-        reason = " ".join(str(problem).split())
+        reason = one_line(str(problem))
         hint = "" if y.ndim > 1 else "; metrics such as AUC need a loss of one-hot labels"
         raise UserError(
             f"{DEFINITION}: LOSS or metrics() cannot be computed of labels {y.shape[1:]} and "

@@ -75,7 +75,10 @@ def check_declared(metrics: Iterable[str], directory: Path) -> None:
     if not PIPELINE.exists():  # the stage is run by hand, outside of a pipeline
         return
     train = read_yaml(PIPELINE)["stages"]["train"]
-    declared = {name for plot in train["plots"] for name in ([plot] if str(plot) == plot else plot)}
+    # An entry is a path, or a dictionary from a path to its options.
+    declared = {
+        path for plot in train["plots"] for path in ([plot] if isinstance(plot, str) else plot)
+    }
     for name in metrics:
         path = (directory / f"plots/custom/{name}.json").as_posix()
         if path not in declared:

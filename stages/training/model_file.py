@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.common.atomic_write import atomic_write
 from stages.common.errors import UserError
+from stages.common.params import one_line
 from stages.data.scaling import Scaling
 from stages.training.definition_checks import DEFINITION
 from stages.training.network_checks import NetworkProblem, check_network, raise_for_layer
@@ -72,7 +73,7 @@ def save_and_load(network: Any) -> None:
 
 
 def reason(problem: Exception) -> str:
-    text = " ".join(str(problem).split())
+    text = one_line(str(problem))
     if "Unknown layer" in text:
         return "its class needs @keras.saving.register_keras_serializable() above it"
     return f"{text:.300}"
