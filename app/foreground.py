@@ -24,8 +24,6 @@ from stages.common.errors import UserError
 # "A computational approach to edge detection", IEEE PAMI 8 (1986).
 HIGH_THRESHOLD = 0.35
 LOW_THRESHOLD = 0.2
-# The low threshold is at least this multiple of the noise.
-LOW_THRESHOLD_TO_NOISE = 3
 # Specks are smaller than this fraction of the picture's longer side, or have less than this
 # fraction of the mass of the component with the largest mass. Mass is the sum of the contrast.
 MIN_SIDE_FRACTION = 1 / 60
@@ -35,7 +33,8 @@ MAX_COMPONENTS = 100
 # Components that touch the border are removed if they all lie within a strip along the border of
 # this depth, as a fraction of the picture's shorter side.
 MAX_STRIP_DEPTH_FRACTION = 1 / 14
-# Minimum contrast of a digit, in grey levels of 255 and in standard deviations of the noise.
+# Minimum contrast of a digit, in grey levels of 255, and of each pixel in standard deviations of
+# the noise.
 MIN_CONTRAST_LEVELS = 8
 MIN_CONTRAST_TO_NOISE = 5
 # In pixels of the 20x20 box: the background is measured up to this distance from a digit.
@@ -121,7 +120,7 @@ def label_foreground(smooth: Float32) -> Labels:
     maximum = float(smooth.max())
     noise = SIGMA_PER_MAD * float(np.median(np.abs(smooth)))
     high = HIGH_THRESHOLD * maximum
-    low = min(max(LOW_THRESHOLD * maximum, LOW_THRESHOLD_TO_NOISE * noise), high)
+    low = min(max(LOW_THRESHOLD * maximum, MIN_CONTRAST_TO_NOISE * noise), high)
     labels, count = ndimage.label(smooth > low, structure=np.ones((3, 3), dtype=bool))
     kept = np.zeros(count + 1, dtype=bool)
     kept[np.unique(labels[smooth > high])] = True

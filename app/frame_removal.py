@@ -6,12 +6,8 @@ from scipy import ndimage
 from app.array_types import Mask
 from app.regions import MIN_WRITING_FRACTION, Box, Region, longest_side, to_picture_coordinates
 
-# A frame with its inside covers more than this fraction of its box. A 0 covers less.
-MIN_FILLED_FRACTION = 0.9
 # The line of a frame ends at the depth at which this fraction of the pixels is background.
 MIN_BACKGROUND_FRACTION = 0.7
-# Maximum width of the line, as a fraction of the frame's shorter side.
-MAX_LINE_WIDTH = 0.15
 
 
 def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
@@ -26,7 +22,7 @@ def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
         empty if the region is not a frame with writing in it.
     """
     mask, filled = region.mask, region.filled
-    if filled.mean() < MIN_FILLED_FRACTION or not region.is_convex:
+    if not region.is_rectangle:  # a 0
         return []
     # Depth of each pixel below the outline, and pixels by depth.
     depth = np.ceil(ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1]).astype(int)
@@ -37,12 +33,13 @@ def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
         background_pixels >= MIN_BACKGROUND_FRACTION * all_pixels[: len(background_pixels)]
     )
     depths = np.flatnonzero(is_background)
-    if not depths.size or depths[0] > MAX_LINE_WIDTH * min(mask.shape):
+    writing_side = MIN_WRITING_FRACTION * min(mask.shape)
+    if not depths.size or depths[0] > writing_side:  # the line is thinner
         return []
     inside = depth > depths[0]
     writing, _ = ndimage.label(inside & foreground)
     sides = map(longest_side, ndimage.find_objects(writing))
-    if max(sides, default=0) < MIN_WRITING_FRACTION * min(mask.shape):
+    if max(sides, default=0) < writing_side:
         return []
     cells, _ = ndimage.label(inside)
     return [

@@ -9,7 +9,15 @@ from scipy import ndimage
 from app.array_types import Float32, Mask, UInt8
 from app.frame_removal import frame_cells
 from app.otsu import otsu_threshold
-from app.regions import MIN_WRITING_FRACTION, Box, Region, border, is_within, longest_side
+from app.regions import (
+    MIN_FILLED_FRACTION,
+    MIN_WRITING_FRACTION,
+    Box,
+    Region,
+    border,
+    is_within,
+    longest_side,
+)
 
 # Pages are searched for in a picture reduced to at most this longer side.
 MAX_SEARCH_SIDE_PX = 200
@@ -17,16 +25,10 @@ MAX_SEARCH_SIDE_PX = 200
 EDGE_FRACTION = 0.01
 # The box of a page covers at least this fraction of the picture.
 MIN_PICTURE_FRACTION = 0.05
-# A page covers at most this fraction of the picture.
-MAX_PICTURE_FRACTION = 0.97
 # Without its holes, where the writing is, a page covers at least this fraction of its box.
-MIN_BOX_FRACTION = 0.6
-# A page without visible writing is a rectangle: it covers at least this fraction of its box.
-MIN_BOX_FRACTION_IF_BLANK = 0.97
-# A stroke that touches the edge of a page is a notch in the page. The convex hull of such a page
-# covers at least this fraction of its box.
-MIN_BOX_FRACTION_OF_HULL = 0.85
-# Contrast of the notch to the surroundings of the page, as a fraction of the region's range.
+MIN_PAGE_FRACTION = 0.6
+# A stroke that touches the edge of a page is a notch in the page. Its contrast to the surroundings
+# of the page, as a fraction of the region's range.
 # A gap between the strokes of a bold digit has no contrast to the surroundings.
 MIN_NOTCH_CONTRAST = 0.3
 
@@ -99,7 +101,7 @@ def page_mask(region: Region, contrast: Float32) -> Mask | None:
         bool of the region's shape, True for the page and the writing; None if it is not a page.
     """
     mask, filled = region.mask, region.filled
-    if filled.sum() > MAX_PICTURE_FRACTION * contrast.size:
+    if filled.sum() == contrast.size:
         return None
     if not region.is_convex:
         return notched_page_mask(region, contrast)
@@ -111,8 +113,8 @@ def page_mask(region: Region, contrast: Float32) -> Mask | None:
         hole = Region(holes[boxes[largest]] == largest + 1, boxes[largest])
         if hole.is_convex:  # a 0
             return None
-        return filled if mask.mean() >= MIN_BOX_FRACTION else None
-    return filled if filled.mean() >= MIN_BOX_FRACTION_IF_BLANK else None
+        return filled if mask.mean() >= MIN_PAGE_FRACTION else None
+    return filled if region.is_rectangle else None  # without visible writing
 
 
 def notched_page_mask(region: Region, contrast: Float32) -> Mask | None:
@@ -128,7 +130,7 @@ def notched_page_mask(region: Region, contrast: Float32) -> Mask | None:
     vertices = region.hull.points[region.hull.vertices] - 0.5  # Pillow counts from pixels' centres
     ImageDraw.Draw(hull).polygon([(x, y) for y, x in vertices], fill=1)
     hull_mask = np.asarray(hull) | filled
-    if hull_mask.mean() < MIN_BOX_FRACTION_OF_HULL:
+    if hull_mask.mean() < MIN_FILLED_FRACTION:
         return None
     notches, _ = ndimage.label(hull_mask & ~filled)
     lengths = list(map(longest_side, ndimage.find_objects(notches)))

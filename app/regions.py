@@ -16,8 +16,8 @@ from app.array_types import Mask
 
 Box = tuple[slice, slice]
 
-# Fraction of its convex hull that a convex region drawn by hand fills.
-MIN_CONVEXITY = 0.93
+# Fraction of its convex hull that a convex region drawn by hand fills, and of its box a rectangle.
+MIN_FILLED_FRACTION = 0.91
 # Minimum longer side of the writing in a page or frame, as a fraction of its shorter side.
 MIN_WRITING_FRACTION = 0.2
 
@@ -54,7 +54,11 @@ class Region:
 
     @property
     def is_convex(self) -> bool:
-        return bool(self.filled.sum() >= MIN_CONVEXITY * self.hull.volume)
+        return bool(self.filled.sum() >= MIN_FILLED_FRACTION * self.hull.volume)
+
+    @property
+    def is_rectangle(self) -> bool:
+        return bool(self.filled.mean() >= MIN_FILLED_FRACTION)
 
 
 def border(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

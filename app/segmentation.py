@@ -9,11 +9,12 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from app import SIDE
 from app.array_types import Labels, UInt8
 from app.foreground import MAX_COMPONENTS, Foreground, coverage, find_foreground, labels_at_border
 from app.frame_removal import frame_cells
-from app.mnist_format import mnist_image, stroke_width_in_box
-from app.page_detection import contrast_to_border, find_pages, page_mask
+from app.mnist_format import ENLARGEMENT, mnist_image, stroke_width_in_box
+from app.page_detection import MIN_PAGE_FRACTION, contrast_to_border, find_pages, page_mask
 from app.regions import (
     MIN_WRITING_FRACTION,
     Box,
@@ -26,30 +27,24 @@ from app.regions import (
 )
 from stages.common.errors import UserError
 
-# Pictures of at most half of this longer side are enlarged by a whole factor to at most this side.
-ENLARGED_SIDE_PX = 112
-# If the foreground covers more than this fraction of a picture, it may be a page.
-MAX_FOREGROUND_FRACTION = 0.6
-
 # A picture is read in a page in a page in a page, such as a cell of a table on a sheet on a desk.
 MAX_PAGE_DEPTH = 3
 # The boxes of digits hardly overlap. Their areas add up to at most this multiple of the picture.
 MAX_BOX_AREA = 4
 
 # Two components are parts of one digit if the distance between them is at most MAX_CRACK, or if
-# their gap is at most MAX_CRACK, or MAX_GAP if one is small, and one lies above the other. These
-# are fractions of the height of the taller component.
+# one lies above the other and their gap is at most MAX_CRACK, or MAX_DASH if one of them is lower
+# than MAX_DASH. These are fractions of the height of the taller component.
 MAX_CRACK = 0.08
-MAX_GAP = 0.4
-MAX_SMALL_HEIGHT = 0.5
+MAX_DASH = 0.5
 # Components above each other share at least this fraction of the columns of the narrower one, and
 # neighbours in a row of digits at least this fraction of the rows of the shorter one.
 MIN_OVERLAP = 0.3
 
 # Width by height. 99.9% of the training digits are narrower.
 MAX_ASPECT_RATIO = 2.2
-# Enclosed areas: 99.9% of the training digits have at most this many; textures have more.
-MAX_HOLES = 4
+# Strokes and enclosed areas: 99.9% of the training digits have at most this many; textures more.
+MAX_AREAS = 5
 # In pixels of the 20x20 box. 99.9% of the training digits have thinner strokes.
 MAX_STROKE_WIDTH_PX = 8
 
@@ -122,7 +117,7 @@ def find_digits(grey: UInt8, depth: int = 0) -> list[Digit]:
         grey: of a picture or of a page in it.
         depth: number of pages around this one.
     """
-    factor = ENLARGED_SIDE_PX // max(grey.shape)
+    factor = ENLARGEMENT * SIDE // max(grey.shape)
     if factor > 1:
         # The parts of a digit can be one pixel apart. Interpolation keeps them together.
         size = (factor * grey.shape[1], factor * grey.shape[0])
@@ -163,7 +158,7 @@ def may_be_page(foreground: Foreground, grey: UInt8) -> bool:
     """
     labels, boxes = foreground.labels, foreground.boxes
     area = np.count_nonzero(labels)
-    if labels_at_border(labels) or area > MAX_FOREGROUND_FRACTION * labels.size:
+    if labels_at_border(labels) or area > MIN_PAGE_FRACTION * labels.size:
         return True
     contrast = contrast_to_border(grey)
     for label, box in enumerate(boxes, 1):
@@ -182,7 +177,7 @@ def segment(foreground: Foreground) -> list[Digit]:
     """Groups the components of the foreground to digits.
 
     Raises:
-        UserError: no group is a digit, most groups are noise, or digits touch each other.
+        UserError: no group is a digit, most groups are noise, one is a texture, or digits touch.
     """
     box_area = sum(math.prod(map(length, box)) for box in foreground.boxes)
     if box_area > MAX_BOX_AREA * foreground.labels.size:
@@ -204,9 +199,8 @@ def segment(foreground: Foreground) -> list[Digit]:
         if length(columns) > MAX_ASPECT_RATIO * length(rows):
             raise UserError("digits that touch cannot be separated; leave a gap between them")
         image = mnist_image(digit)
-        if count_holes(image) > MAX_HOLES:
-            message = "the marks are a texture, not digits; crop to the digits"
-            continue
+        if count_areas(image) > MAX_AREAS:
+            raise UserError("the marks are a texture, not digits; crop to the digits")
         digits.append(Digit((columns.start, rows.start, columns.stop, rows.stop), image))
     # If most groups are noise, such as the texture of paper, the others are probably noise, too.
     if not digits or noise_groups > len(groups) / 2:
@@ -214,10 +208,12 @@ def segment(foreground: Foreground) -> list[Digit]:
     return digits
 
 
-def count_holes(image: UInt8) -> int:
-    """Number of areas that the strokes of an image, uint8 (28, 28), enclose."""
-    _, background_areas = ndimage.label(np.pad(image < 128, 1, constant_values=True))
-    return int(background_areas) - 1
+def count_areas(image: UInt8) -> int:
+    """Number of separate strokes of an image, uint8 (28, 28), and of areas that they enclose."""
+    is_stroke = image >= 128
+    _, strokes = ndimage.label(is_stroke, structure=np.ones((3, 3)))
+    _, background_areas = ndimage.label(np.pad(~is_stroke, 1, constant_values=True))
+    return int(strokes + background_areas) - 1
 
 
 def group_components(labels: Labels, boxes: list[Box]) -> list[list[int]]:
@@ -236,12 +232,12 @@ def is_one_digit(first: Box, second: Box) -> bool:
     """Whether two components are parts of one digit, by their boxes."""
     shorter, taller = sorted((first, second), key=lambda box: length(box[0]))
     height = length(taller[0])
-    is_small = length(shorter[0]) < MAX_SMALL_HEIGHT * height
-    max_gap = height * (MAX_GAP if is_small else MAX_CRACK)
+    is_dash = length(shorter[0]) < MAX_DASH * height
+    max_gap = height * (MAX_DASH if is_dash else MAX_CRACK)
     if max(gap(shorter[0], taller[0]), gap(shorter[1], taller[1])) > max_gap:
         return False
     row_overlap, column_overlap = (overlap(*spans) for spans in zip(shorter, taller, strict=True))
-    return column_overlap >= MIN_OVERLAP and (is_small or column_overlap > row_overlap)
+    return column_overlap >= MIN_OVERLAP and (is_dash or column_overlap > row_overlap)
 
 
 def is_cracked(labels: Labels, boxes: list[Box], a: int, b: int) -> bool:

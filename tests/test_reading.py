@@ -370,10 +370,11 @@ def test_no_picture_takes_long(name: str) -> None:
 
 
 def test_a_texture_is_not_a_digit() -> None:
-    fence = Image.new("L", (300, 300), 240)
+    fence = Image.new("L", (500, 300), 240)
     for position in range(60, 260, 40):
         ImageDraw.Draw(fence).line((position, 40, position, 240), fill=20, width=9)
         ImageDraw.Draw(fence).line((40, position, 240, position), fill=20, width=9)
+    fence.paste(draw_row(IMAGES[0]).crop((20, 20, 190, 180)), (300, 60))
     with pytest.raises(UserError, match="texture"):
         find_rows(np.asarray(fence))
 
@@ -487,6 +488,14 @@ def test_a_digit_may_touch_its_frame(index: int, side: int, cropped: bool) -> No
     if cropped:
         picture = picture.crop((left, top, right + 1, bottom + 1))
     assert has_digits(picture, [image], min_correlation=0.8)
+
+
+def test_a_digit_may_touch_the_edge_of_a_sheet() -> None:
+    sheet = draw_row(IMAGES[0])
+    top = bounding_box(np.asarray(sheet) < 128)[0].start
+    picture = Image.new("L", (400, 400), 170)
+    picture.paste(sheet.crop((0, top + 2, *sheet.size)), (80, 100))
+    assert has_digits(picture, [IMAGES[0]], min_correlation=0.8)
 
 
 def test_digits_may_touch_the_lines_of_a_table() -> None:
