@@ -52,7 +52,7 @@ def remove_ruled_lines(contrast: Float32) -> Float32:
     if level > 0:
         darker = without_lines[without_lines > level]
         if not darker.size or level > MAX_LINE_TO_WRITING * np.median(darker):
-            raise UserError("the lines are as dark as the writing; use unlined paper")
+            raise UserError("the lines are as dark as the writing; use a darker pen or plain paper")
     return without_lines
 
 
