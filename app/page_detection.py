@@ -114,16 +114,13 @@ def page_mask(region: Region, contrast: Float32) -> Mask | None:
         if hole.is_convex:  # a 0
             return None
         return filled if mask.mean() >= MIN_PAGE_FRACTION else None
-    return filled if region.is_rectangle else None  # without visible writing
+    # Without visible writing; at the border it may be the area between strokes.
+    return filled if region.is_rectangle and not touches_border(region, contrast) else None
 
 
 def notched_page_mask(region: Region, contrast: Float32) -> Mask | None:
     """Returns the area of a page with a stroke that touches its edge; see `page_mask`."""
-    touches_border = any(
-        span.start == 0 or span.stop == side
-        for span, side in zip(region.box, contrast.shape, strict=True)
-    )
-    if touches_border:
+    if touches_border(region, contrast):
         return None
     filled = region.filled
     hull = Image.new("1", filled.shape[::-1])
@@ -138,6 +135,14 @@ def notched_page_mask(region: Region, contrast: Float32) -> Mask | None:
     levels = contrast[region.box]
     has_contrast = abs(np.median(levels[notch])) >= MIN_NOTCH_CONTRAST * np.ptp(levels)
     return hull_mask if has_contrast else None
+
+
+def touches_border(region: Region, picture: Float32) -> bool:
+    """Whether a region touches the border of its picture."""
+    return any(
+        span.start == 0 or span.stop == side
+        for span, side in zip(region.box, picture.shape, strict=True)
+    )
 
 
 def crop_page(grey: UInt8, scale: int, box: Box, mask: Mask) -> Page:

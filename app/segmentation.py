@@ -210,7 +210,7 @@ def segment(foreground: Foreground) -> list[Digit]:
 
 def count_areas(image: UInt8) -> int:
     """Number of separate strokes of an image, uint8 (28, 28), and of areas that they enclose."""
-    is_stroke = image >= 128
+    is_stroke = image > 255 / 3  # thin strokes are not dark in so few pixels
     _, strokes = ndimage.label(is_stroke, structure=np.ones((3, 3)))
     _, background_areas = ndimage.label(np.pad(~is_stroke, 1, constant_values=True))
     return int(strokes + background_areas) - 1

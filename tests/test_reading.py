@@ -329,11 +329,51 @@ def test_straight_strokes_are_not_ruled_lines() -> None:
     draw.ellipse((100, 40, 180, 160), outline=20, width=12)
     assert len(digit_images(thin)) == 2
 
+    ones = Image.new("L", (300, 100), 240)
+    for x in (50, 150, 250):
+        ImageDraw.Draw(ones).line([(x + 1, 7), (x - 1, 93)], fill=30, width=4)
+    assert len(digit_images(ones)) == 3
+
     angular = Image.new("L", (100, 160), 240)
     corners = [(10, 10), (90, 10), (90, 80), (20, 80), (90, 80), (90, 150), (10, 150)]
     ImageDraw.Draw(angular).line(corners, fill=40, width=10)
     (image,) = digit_images(angular)
     assert np.count_nonzero(image[:, 10] > 90) == 6  # three bars, two pixels each
+
+
+def test_any_straight_line_across_ruled_paper_is_removed() -> None:
+    """Of the digit and the margin, only the latter goes from side to side."""
+    for is_digit_one in (True, False):
+        picture = Image.new("L", (400, 400), 235)
+        draw = ImageDraw.Draw(picture)
+        for position in range(20, 400, 40):
+            draw.line([(0, position), (400, position)], fill=110, width=2)
+        draw.line([(60, 0), (60, 400)], fill=90, width=3)
+        digit = [(200, 40), (200, 360)] if is_digit_one else [(160, 110), (260, 110), (190, 270)]
+        draw.line(digit, fill=20, width=9, joint="curve")
+        ((found,),) = find_rows(np.asarray(picture))
+        assert found.box[0] > 100
+        assert found.box[3] - found.box[1] == pytest.approx(digit[-1][1] - digit[0][1], abs=12)
+
+
+def test_small_and_large_digits_on_ruled_paper() -> None:
+    """An opening wider than the lines would cut the 7, and the 0 covers much of two lines."""
+    seven = Image.new("L", (800, 800), 235)
+    for position in range(30, 800, 60):
+        ImageDraw.Draw(seven).line([(0, position), (800, position)], fill=190, width=3)
+    stroke = [(400, 480), (445, 480), (410, 545)]
+    ImageDraw.Draw(seven).line(stroke, fill=30, width=5, joint="curve")
+    assert len(digit_images(seven)) == 1
+
+    zero = Image.new("L", (400, 400), 235)
+    draw = ImageDraw.Draw(zero)
+    for position in range(22, 400, 45):
+        draw.line([(0, position), (400, position)], fill=150, width=2)
+        draw.line([(position, 0), (position, 400)], fill=150, width=2)
+    plain = Image.new("L", (400, 400), 235)
+    for picture in (zero, plain):
+        ImageDraw.Draw(picture).ellipse([190, 110, 292, 290], outline=40, width=24)
+    assert has_digits(zero, digit_images(plain))
 
 
 def draw_lines(lines: Callable[[int], Sequence[tuple[int, int]]], count: int) -> UInt8:
