@@ -33,8 +33,8 @@ MAX_COMPONENTS = 100
 # Components that touch the border are removed if they all lie within a strip along the border of
 # this depth, as a fraction of the picture's shorter side.
 MAX_STRIP_DEPTH_FRACTION = 1 / 14
-# Minimum contrast of a digit, in grey levels of 255, and of each pixel in standard deviations of
-# the noise.
+# Minimum contrast of a digit, in grey levels of 255 and in standard deviations of the noise. The
+# low threshold is at least the latter, too, but never above the high one.
 MIN_CONTRAST_LEVELS = 8
 MIN_CONTRAST_TO_NOISE = 5
 # In pixels of the 20x20 box: the background is measured up to this distance from a digit.
@@ -67,7 +67,8 @@ def find_foreground(grey: UInt8) -> Foreground:
             light.
 
     Raises:
-        UserError: nothing differs enough from the background, or too many components do.
+        UserError: nothing differs enough from the background, too many components do, or no writing
+            stands out from ruled lines.
     """
     contrast = remove_ruled_lines(contrast_to_background(grey, estimate_background(grey)))
     smooth = ndimage.gaussian_filter(contrast, 0.5 + max(grey.shape) / 1_000)

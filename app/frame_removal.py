@@ -22,7 +22,7 @@ def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
         empty if the region is not a frame with writing in it.
     """
     mask, filled = region.mask, region.filled
-    if not region.is_rectangle:  # a 0
+    if not region.is_rectangle:  # such as a 0
         return []
     # Depth of each pixel below the outline, and pixels by depth.
     depth = np.ceil(ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1]).astype(int)
@@ -33,13 +33,13 @@ def frame_cells(region: Region, foreground: Mask) -> list[tuple[Box, Mask]]:
         background_pixels >= MIN_BACKGROUND_FRACTION * all_pixels[: len(background_pixels)]
     )
     depths = np.flatnonzero(is_background)
-    writing_side = MIN_WRITING_FRACTION * min(mask.shape)
-    if not depths.size or depths[0] > writing_side:  # the line is thinner
+    min_writing_side = MIN_WRITING_FRACTION * min(mask.shape)
+    if not depths.size or depths[0] > min_writing_side:  # too wide for a line
         return []
     inside = depth > depths[0]
     writing, _ = ndimage.label(inside & foreground)
     sides = map(longest_side, ndimage.find_objects(writing))
-    if max(sides, default=0) < writing_side:
+    if max(sides, default=0) < min_writing_side:
         return []
     cells, _ = ndimage.label(inside)
     return [

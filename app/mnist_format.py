@@ -22,8 +22,7 @@ CENTER_PX = 14  # index of the pixel that contains the centre of mass
 MIN_COVERAGE_IN_BOX = 0.1
 # In pixels of the 20x20 box. 99% of the training digits have wider strokes.
 MIN_STROKE_WIDTH_PX = 1.8
-# Stroke widths are measured in a box this many times larger, where they are not rounded. Smaller
-# pictures than such an image are enlarged, too.
+# Stroke widths are measured in a box this many times larger, where they are not rounded.
 ENLARGEMENT = 4
 
 

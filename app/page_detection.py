@@ -25,11 +25,12 @@ MAX_SEARCH_SIDE_PX = 200
 EDGE_FRACTION = 0.01
 # The box of a page covers at least this fraction of the picture.
 MIN_PICTURE_FRACTION = 0.05
-# Without its holes, where the writing is, a page covers at least this fraction of its box.
+# Without its holes, where the writing is, a page covers at least this fraction of its box. A
+# foreground that covers more of a picture may be a page, too.
 MIN_PAGE_FRACTION = 0.6
-# A stroke that touches the edge of a page is a notch in the page. Its contrast to the surroundings
-# of the page, as a fraction of the region's range.
-# A gap between the strokes of a bold digit has no contrast to the surroundings.
+# A stroke that touches the edge of a page is a notch in it. Minimum contrast of a notch to the
+# surroundings of the page, as a fraction of the range of contrast in its box. A gap between the
+# strokes of a bold digit has none.
 MIN_NOTCH_CONTRAST = 0.3
 
 
@@ -114,7 +115,7 @@ def page_mask(region: Region, contrast: Float32) -> Mask | None:
         if hole.is_convex:  # a 0
             return None
         return filled if mask.mean() >= MIN_PAGE_FRACTION else None
-    # Without visible writing; at the border it may be the area between strokes.
+    # No writing is visible. At the border it may be an area between strokes.
     return filled if region.is_rectangle and not touches_border(region, contrast) else None
 
 

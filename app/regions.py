@@ -16,7 +16,8 @@ from app.array_types import Mask
 
 Box = tuple[slice, slice]
 
-# Fraction of its convex hull that a convex region drawn by hand fills, and of its box a rectangle.
+# A convex region drawn by hand fills at least this fraction of its convex hull, and an upright
+# rectangle of its box.
 MIN_FILLED_FRACTION = 0.91
 # Minimum longer side of the writing in a page or frame, as a fraction of its shorter side.
 MIN_WRITING_FRACTION = 0.2
@@ -58,6 +59,7 @@ class Region:
 
     @property
     def is_rectangle(self) -> bool:
+        """Whether it is upright and rectangular, without regard to holes."""
         return bool(self.filled.mean() >= MIN_FILLED_FRACTION)
 
 

@@ -33,8 +33,9 @@ MAX_PAGE_DEPTH = 3
 MAX_BOX_AREA = 4
 
 # Two components are parts of one digit if the distance between them is at most MAX_CRACK, or if
-# one lies above the other and their gap is at most MAX_CRACK, or MAX_DASH if one of them is lower
-# than MAX_DASH. These are fractions of the height of the taller component.
+# one lies above the other and their gap is at most MAX_CRACK. The gap may be MAX_DASH if the
+# shorter one is a dash, with a height of less than MAX_DASH. Both are fractions of the height of
+# the taller one.
 MAX_CRACK = 0.08
 MAX_DASH = 0.5
 # Components above each other share at least this fraction of the columns of the narrower one, and
@@ -43,8 +44,9 @@ MIN_OVERLAP = 0.3
 
 # Width by height. 99.9% of the training digits are narrower.
 MAX_ASPECT_RATIO = 2.2
-# Strokes and enclosed areas: 99.9% of the training digits have at most this many; textures more.
-MAX_AREAS = 5
+# Separate strokes plus enclosed areas. 99.9% of the training digits have at most this many;
+# textures have more.
+MAX_STROKES_AND_HOLES = 5
 # In pixels of the 20x20 box. 99.9% of the training digits have thinner strokes.
 MAX_STROKE_WIDTH_PX = 8
 
@@ -90,7 +92,8 @@ def find_rows(grey: UInt8) -> list[list[Digit]]:
         Rows from top to bottom, each of one or more digits from left to right.
 
     Raises:
-        UserError: there is no digit, digits touch each other, or they are not in rows.
+        UserError: there is no digit, digits touch each other, the marks are a texture or not in
+            rows, or no writing stands out from ruled lines.
     """
     rows: list[list[Digit]] = []
     for digit in sorted(find_digits(grey), key=Digit.center):
@@ -119,7 +122,8 @@ def find_digits(grey: UInt8, depth: int = 0) -> list[Digit]:
     """
     factor = ENLARGEMENT * SIDE // max(grey.shape)
     if factor > 1:
-        # The parts of a digit can be one pixel apart. Interpolation keeps them together.
+        # The parts of a digit can be one pixel apart in a picture of at most 56 pixels a side.
+        # Interpolation keeps them together.
         size = (factor * grey.shape[1], factor * grey.shape[0])
         enlarged = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
         return [digit.reduced(factor) for digit in find_digits(enlarged, depth)]
@@ -199,7 +203,7 @@ def segment(foreground: Foreground) -> list[Digit]:
         if length(columns) > MAX_ASPECT_RATIO * length(rows):
             raise UserError("digits that touch cannot be separated; leave a gap between them")
         image = mnist_image(digit)
-        if count_areas(image) > MAX_AREAS:
+        if count_strokes_and_holes(image) > MAX_STROKES_AND_HOLES:
             raise UserError("the marks are a texture, not digits; crop to the digits")
         digits.append(Digit((columns.start, rows.start, columns.stop, rows.stop), image))
     # If most groups are noise, such as the texture of paper, the others are probably noise, too.
@@ -208,9 +212,9 @@ def segment(foreground: Foreground) -> list[Digit]:
     return digits
 
 
-def count_areas(image: UInt8) -> int:
+def count_strokes_and_holes(image: UInt8) -> int:
     """Number of separate strokes of an image, uint8 (28, 28), and of areas that they enclose."""
-    is_stroke = image > 255 / 3  # thin strokes are not dark in so few pixels
+    is_stroke = image > 255 / 3  # a thin stroke covers a part of each pixel
     _, strokes = ndimage.label(is_stroke, structure=np.ones((3, 3)))
     _, background_areas = ndimage.label(np.pad(~is_stroke, 1, constant_values=True))
     return int(strokes + background_areas) - 1

@@ -631,7 +631,7 @@ PICTURES_WITHOUT_DIGITS = {
     "round light": (np.where(DISK, 255.0, 190.0), BROAD),
     "scattered digits": (np.asarray(SCATTERED), "not in rows"),
     "rings in rings": (np.asarray(RINGS), "within or across each other"),
-    "bricks": (bricks(np.random.default_rng(0)), "lines are as dark as the writing"),
+    "bricks": (bricks(np.random.default_rng(0)), "no writing stands out from the lines"),
     "touching digits": (np.asarray(TOUCHING), "digits that touch"),
 }
 
