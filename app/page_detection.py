@@ -102,7 +102,7 @@ def page_mask(region: Region, contrast: Float32) -> Mask | None:
         bool of the region's shape, True for the page and the writing; None if it is not a page.
     """
     mask, filled = region.mask, region.filled
-    if filled.sum() == contrast.size:
+    if filled.sum() == contrast.size:  # the whole picture
         return None
     if not region.is_convex:
         return notched_page_mask(region, contrast)
